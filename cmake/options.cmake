@@ -1,0 +1,40 @@
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+
+set(PD_SANITIZE "" CACHE STRING "value for -fsanitize=, empty for none")
+option(PD_FUZZ "build the libFuzzer targets (clang only)" OFF)
+
+# -g1: line tables are enough for a stack trace, and full debug information triples the link time.
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
+
+find_program(CCACHE ccache)
+if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+
+add_compile_options(-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wundef
+                    -Wimplicit-fallthrough -Werror)
+# Exactness (docs/architecture.md, "the same answer") needs one rounding per operation as written.
+add_compile_options(-ffp-contract=off)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # g++ 12 reports false positives of these inside libstdc++ and fmt at -O2.
+  add_compile_options(-Wno-maybe-uninitialized -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds)
+endif()
+
+if(PD_SANITIZE)
+  add_compile_options(-fsanitize=${PD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${PD_SANITIZE})
+  if(PD_SANITIZE MATCHES "thread")
+    # TSan does not model Asio's fences (github.com/chriskohlhoff/asio).
+    add_compile_definitions(BOOST_ASIO_DISABLE_FENCED_BLOCK)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      add_compile_options(-Wno-tsan)
+    endif()
+  endif()
+endif()
+if(PD_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
