@@ -60,7 +60,8 @@ class BoundedQueue {
     std::unique_lock lock(mutex_);
     const auto ready = [&] { return closed_ || !items_.empty(); };
     if (limit) {
-      not_empty_.wait_until(lock, std::chrono::steady_clock::time_point(limit->time_since_epoch()), ready);
+      not_empty_.wait_until(lock, std::chrono::steady_clock::time_point(limit->time_since_epoch()),
+                            ready);
     } else {
       not_empty_.wait(lock, ready);
     }

@@ -20,7 +20,9 @@ Digest64::Digest64(std::uint64_t seed) : state_(std::make_unique<State>()) {
   XXH3_64bits_reset_withSeed(state_->xxh, seed);
 }
 Digest64::~Digest64() = default;
-void Digest64::update(std::span<const std::byte> bytes) { XXH3_64bits_update(state_->xxh, bytes.data(), bytes.size()); }
+void Digest64::update(std::span<const std::byte> bytes) {
+  XXH3_64bits_update(state_->xxh, bytes.data(), bytes.size());
+}
 std::uint64_t Digest64::value() const { return XXH3_64bits_digest(state_->xxh); }
 
 }  // namespace pd

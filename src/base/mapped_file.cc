@@ -28,7 +28,8 @@ Result<OpenFile> open_regular(const std::filesystem::path& path) {
   }
   struct stat info{};
   if (::fstat(fd.get(), &info) != 0) {
-    return error(ErrorCode::kUnavailable, fmt::format("{}: cannot stat: {}", path.string(), std::strerror(errno)));
+    return error(ErrorCode::kUnavailable,
+                 fmt::format("{}: cannot stat: {}", path.string(), std::strerror(errno)));
   }
   if (!S_ISREG(info.st_mode)) {
     return error(ErrorCode::kInvalidArgument, fmt::format("{}: not a regular file", path.string()));
@@ -46,7 +47,8 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   if (file->size > 0) {
     void* data = ::mmap(nullptr, file->size, PROT_READ, MAP_SHARED, file->fd.get(), 0);
     if (data == MAP_FAILED) {
-      return error(ErrorCode::kUnavailable, fmt::format("{}: cannot map: {}", path.string(), std::strerror(errno)));
+      return error(ErrorCode::kUnavailable,
+                   fmt::format("{}: cannot map: {}", path.string(), std::strerror(errno)));
     }
     out.data_ = data;
     out.size_ = file->size;
@@ -55,7 +57,9 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
@@ -72,15 +76,17 @@ Result<std::string> read_file(const std::filesystem::path& path, std::size_t lim
   auto file = open_regular(path);
   if (!file) return std::unexpected(file.error());
   if (file->size > limit) {
-    return error(ErrorCode::kTooLarge,
-                 fmt::format("{}: {} bytes, more than the limit of {}", path.string(), file->size, limit));
+    return error(ErrorCode::kTooLarge, fmt::format("{}: {} bytes, more than the limit of {}",
+                                                   path.string(), file->size, limit));
   }
   std::string out(file->size, '\0');
   std::size_t done = 0;
   while (done < out.size()) {
     const ssize_t n = ::read(file->fd.get(), out.data() + done, out.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return error(ErrorCode::kUnavailable, fmt::format("{}: cannot read: {}", path.string(), std::strerror(errno)));
+    if (n < 0)
+      return error(ErrorCode::kUnavailable,
+                   fmt::format("{}: cannot read: {}", path.string(), std::strerror(errno)));
     if (n == 0) break;
     done += static_cast<std::size_t>(n);
   }

@@ -1,5 +1,5 @@
-// Prometheus metrics of one process. Handles are cheap to copy and thread-safe; they live as long as
-// their Metrics. Names carry their unit last ("pdserve_ttft_seconds").
+// Prometheus metrics of one process. Handles are cheap to copy and thread-safe; they live as long
+// as their Metrics. Names carry their unit last ("pdserve_ttft_seconds").
 #pragma once
 
 #include <map>
@@ -46,8 +46,8 @@ class Metrics {
   // The same name and labels give the same metric. `help` is kept from the first call.
   Counter counter(const std::string& name, const std::string& help, const Labels& labels = {});
   Gauge gauge(const std::string& name, const std::string& help, const Labels& labels = {});
-  Histogram histogram(const std::string& name, const std::string& help, const std::vector<double>& bounds,
-                      const Labels& labels = {});
+  Histogram histogram(const std::string& name, const std::string& help,
+                      const std::vector<double>& bounds, const Labels& labels = {});
   // Prometheus text exposition format 0.0.4.
   std::string text() const;
 

@@ -1,5 +1,6 @@
-// Randomness from one seed. Rng is a stream; counter_random is a function of (seed, counter), so that
-// a token's draw does not depend on who draws it or how many draws came before (docs/architecture.md).
+// Randomness from one seed. Rng is a stream; counter_random is a function of (seed, counter), so
+// that a token's draw does not depend on who draws it or how many draws came before
+// (docs/architecture.md).
 #pragma once
 
 #include <cstdint>

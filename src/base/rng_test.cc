@@ -26,7 +26,8 @@ TEST(CounterRandom, DependsOnSeedAndCounterOnly) {
   EXPECT_EQ(counter_random(5, 9), counter_random(5, 9));
   std::set<std::uint64_t> all;
   for (std::uint64_t seed = 0; seed < 100; ++seed) {
-    for (std::uint64_t counter = 0; counter < 100; ++counter) all.insert(counter_random(seed, counter));
+    for (std::uint64_t counter = 0; counter < 100; ++counter)
+      all.insert(counter_random(seed, counter));
   }
   EXPECT_EQ(all.size(), 10000u);
 }

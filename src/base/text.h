@@ -10,12 +10,13 @@
 
 namespace pd {
 
-std::string to_hex(std::uint64_t value);                      // 16 lower-case digits
+std::string to_hex(std::uint64_t value);                       // 16 lower-case digits
 std::optional<std::uint64_t> from_hex(std::string_view text);  // 1 to 16 digits, nothing else
-std::string to_string(const RequestId& id);                   // 32 lower-case digits
+std::string to_string(const RequestId& id);                    // 32 lower-case digits
 std::optional<RequestId> request_id_from(std::string_view text);
 
-// Length of the longest prefix of `text` that is valid UTF-8 (RFC 3629: no surrogates, no overlong forms).
+// Length of the longest prefix of `text` that is valid UTF-8 (RFC 3629: no surrogates, no overlong
+// forms).
 std::size_t valid_utf8_prefix(std::string_view text);
 inline bool is_valid_utf8(std::string_view text) { return valid_utf8_prefix(text) == text.size(); }
 

@@ -18,10 +18,10 @@ TEST(Text, HexRoundTrips) {
 
 TEST(Text, ValidUtf8PrefixFollowsRfc3629) {
   EXPECT_TRUE(is_valid_utf8("aé€😀"));
-  EXPECT_EQ(valid_utf8_prefix("a\xC0\x80"), 1u);          // overlong
-  EXPECT_EQ(valid_utf8_prefix("\xED\xA0\x80"), 0u);       // surrogate
-  EXPECT_EQ(valid_utf8_prefix("\xF4\x90\x80\x80"), 0u);   // over U+10FFFF
-  EXPECT_EQ(valid_utf8_prefix("ab\xE2\x82"), 2u);         // cut short
+  EXPECT_EQ(valid_utf8_prefix("a\xC0\x80"), 1u);         // overlong
+  EXPECT_EQ(valid_utf8_prefix("\xED\xA0\x80"), 0u);      // surrogate
+  EXPECT_EQ(valid_utf8_prefix("\xF4\x90\x80\x80"), 0u);  // over U+10FFFF
+  EXPECT_EQ(valid_utf8_prefix("ab\xE2\x82"), 2u);        // cut short
 }
 
 TEST(Text, JsonEscapingKeepsUtf8AndEscapesControls) {

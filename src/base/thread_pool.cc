@@ -10,8 +10,9 @@
 
 namespace pd {
 
-// A generation number announces each job. Workers spin briefly before they sleep: an engine step has
-// hundreds of short operators in a row, and a futex round trip costs as much as the smallest of them.
+// A generation number announces each job. Workers spin briefly before they sleep: an engine step
+// has hundreds of short operators in a row, and a futex round trip costs as much as the smallest of
+// them.
 struct ThreadPool::State {
   static constexpr int kSpins = 2000;  // about 20 us, the gap between two operators of one step
 
@@ -36,7 +37,8 @@ struct ThreadPool::State {
   void loop() {
     std::uint64_t seen = 0;
     while (true) {
-      for (int spin = 0; spin < kSpins && generation.load(std::memory_order_acquire) == seen; ++spin) {
+      for (int spin = 0; spin < kSpins && generation.load(std::memory_order_acquire) == seen;
+           ++spin) {
         __builtin_ia32_pause();
       }
       if (generation.load(std::memory_order_acquire) == seen) {
@@ -61,7 +63,8 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   CHECK(threads >= 1);
-  for (int i = 1; i < threads; ++i) state_->workers.emplace_back([state = state_.get()] { state->loop(); });
+  for (int i = 1; i < threads; ++i)
+    state_->workers.emplace_back([state = state_.get()] { state->loop(); });
 }
 
 ThreadPool::~ThreadPool() {
@@ -83,8 +86,8 @@ void ThreadPool::parallel_for(std::size_t count, const std::function<void(std::s
   state_->busy.store(static_cast<int>(state_->workers.size()), std::memory_order_relaxed);
   state_->announce();
   state_->work();
-  // Every worker passes once per generation, so none can still read `body` after this. Yields after a
-  // while: with more threads than free cores the last worker needs ours.
+  // Every worker passes once per generation, so none can still read `body` after this. Yields after
+  // a while: with more threads than free cores the last worker needs ours.
   for (int spin = 0; state_->busy.load(std::memory_order_acquire) != 0; ++spin) {
     if (spin < State::kSpins) {
       __builtin_ia32_pause();

@@ -17,9 +17,10 @@ class ThreadPool {
 
   int threads() const;
 
-  // Calls body(i) once for every i in [0, count), in any order, on any of the threads; returns when all
-  // are done. `body` must not throw and must not call back into this pool. Which thread runs an i must
-  // not change what it computes: that is what keeps the engine exact with any number of threads.
+  // Calls body(i) once for every i in [0, count), in any order, on any of the threads; returns when
+  // all are done. `body` must not throw and must not call back into this pool. Which thread runs an
+  // i must not change what it computes: that is what keeps the engine exact with any number of
+  // threads.
   void parallel_for(std::size_t count, const std::function<void(std::size_t)>& body);
 
  private:

@@ -23,7 +23,8 @@ TEST(ThreadPool, RunsEveryIndexOnceWithAnyNumberOfThreads) {
 TEST(ThreadPool, ManyShortJobsInARow) {
   ThreadPool pool(3);
   std::atomic<long> sum{0};
-  for (int job = 0; job < 5000; ++job) pool.parallel_for(4, [&](std::size_t i) { sum += static_cast<long>(i); });
+  for (int job = 0; job < 5000; ++job)
+    pool.parallel_for(4, [&](std::size_t i) { sum += static_cast<long>(i); });
   EXPECT_EQ(sum.load(), 5000L * 6);
 }
 

@@ -19,7 +19,8 @@ using Duration = DecisionClock::duration;
 // Monotonic time of this machine. Only code that does (threads, sockets) may call it.
 struct SteadyTime {
   static Time now() {
-    return Time(std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()));
+    return Time(
+        std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()));
   }
 };
 

@@ -17,8 +17,14 @@ class Amount {
   constexpr explicit Amount(Rep value) : value_(value) {}
   constexpr Rep value() const { return value_; }
   constexpr auto operator<=>(const Amount&) const = default;
-  constexpr Amount& operator+=(Amount other) { value_ += other.value_; return *this; }
-  constexpr Amount& operator-=(Amount other) { value_ -= other.value_; return *this; }
+  constexpr Amount& operator+=(Amount other) {
+    value_ += other.value_;
+    return *this;
+  }
+  constexpr Amount& operator-=(Amount other) {
+    value_ -= other.value_;
+    return *this;
+  }
   friend constexpr Amount operator+(Amount a, Amount b) { return Amount(a.value_ + b.value_); }
   friend constexpr Amount operator-(Amount a, Amount b) { return Amount(a.value_ - b.value_); }
   friend constexpr Amount operator*(Amount a, Rep b) { return Amount(a.value_ * b); }
@@ -45,11 +51,12 @@ using Tokens = Amount<struct TokensTag>;          // number of tokens
 using Bytes = Amount<struct BytesTag>;            // number of bytes
 using BlockCount = Amount<struct BlockCountTag>;  // number of KV blocks
 
-using TokenId = std::int32_t;                              // index into a vocabulary
+using TokenId = std::int32_t;                                // index into a vocabulary
 using BlockIndex = Id<struct BlockIndexTag, std::uint32_t>;  // position of a block in its pool
-using BootId = Id<struct BootIdTag>;      // random, new at each start of an instance; 0 = none
-using Epoch = Id<struct EpochTag>;        // makes an old write or read recognisable
-using WorkerId = Id<struct WorkerIdTag>;  // an instance as the control plane numbers it, never reused
+using BootId = Id<struct BootIdTag>;  // random, new at each start of an instance; 0 = none
+using Epoch = Id<struct EpochTag>;    // makes an old write or read recognisable
+using WorkerId =
+    Id<struct WorkerIdTag>;  // an instance as the control plane numbers it, never reused
 
 // 128 bits: unique over all gateways and time, drawn at random by the gateway.
 struct RequestId {
@@ -67,9 +74,13 @@ constexpr BlockCount blocks_for(Tokens length, Tokens per_block) {
 
 template <typename Tag, typename Rep>
 struct std::hash<pd::Id<Tag, Rep>> {
-  std::size_t operator()(pd::Id<Tag, Rep> id) const noexcept { return std::hash<Rep>()(id.value()); }
+  std::size_t operator()(pd::Id<Tag, Rep> id) const noexcept {
+    return std::hash<Rep>()(id.value());
+  }
 };
 template <>
 struct std::hash<pd::RequestId> {
-  std::size_t operator()(const pd::RequestId& id) const noexcept { return id.high ^ (id.low * 0x9E3779B97F4A7C15ULL); }
+  std::size_t operator()(const pd::RequestId& id) const noexcept {
+    return id.high ^ (id.low * 0x9E3779B97F4A7C15ULL);
+  }
 };

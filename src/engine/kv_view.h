@@ -1,5 +1,5 @@
-// One sequence's K and V, wherever they lie: contiguous on P, paged on D. Kernels see rows, so both give
-// the same numbers (docs/architecture.md, "the same answer").
+// One sequence's K and V, wherever they lie: contiguous on P, paged on D. Kernels see rows, so both
+// give the same numbers (docs/architecture.md, "the same answer").
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,8 @@ class KvView {
     return view;
   }
   // `planes`: one pointer per (layer, K|V), index 2 * layer + (K: 0, V: 1), each a pool of
-  // [block][kv_head][token_in_block][head_dim]; `table`: the sequence's blocks in order. Both outlive the view.
+  // [block][kv_head][token_in_block][head_dim]; `table`: the sequence's blocks in order. Both
+  // outlive the view.
   static KvView paged(const protocol::KvLayout& layout, std::span<std::byte* const> planes,
                       std::span<const BlockIndex> table) {
     KvView view(layout, Tokens(static_cast<std::int64_t>(table.size()) * layout.block_tokens));
@@ -46,19 +47,23 @@ class KvView {
     const std::int64_t head_row = layout_.head_row().value();
     if (base_ != nullptr) {
       const std::int64_t row = layout_.row().value();
-      return {base_ + layout_.plane_offset(layer, k_or_v, capacity_).value() + position * row + kv_head * head_row,
+      return {base_ + layout_.plane_offset(layer, k_or_v, capacity_).value() + position * row +
+                  kv_head * head_row,
               row, capacity_.value() - position};
     }
     const std::int64_t per_block = layout_.block_tokens;
     const std::int64_t in_block = position % per_block;
-    const auto block = static_cast<std::int64_t>(table_[static_cast<std::size_t>(position / per_block)].value());
+    const auto block =
+        static_cast<std::int64_t>(table_[static_cast<std::size_t>(position / per_block)].value());
     std::byte* plane = planes_[static_cast<std::size_t>(2 * layer + k_or_v)];
-    return {plane + block * layout_.block_plane().value() + (kv_head * per_block + in_block) * head_row, head_row,
-            per_block - in_block};
+    return {
+        plane + block * layout_.block_plane().value() + (kv_head * per_block + in_block) * head_row,
+        head_row, per_block - in_block};
   }
 
  private:
-  KvView(const protocol::KvLayout& layout, Tokens capacity) : layout_(layout), capacity_(capacity) {}
+  KvView(const protocol::KvLayout& layout, Tokens capacity)
+      : layout_(layout), capacity_(capacity) {}
   protocol::KvLayout layout_;
   Tokens capacity_;
   std::byte* base_ = nullptr;

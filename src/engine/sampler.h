@@ -14,7 +14,8 @@ namespace pd::engine {
 // What the penalties and limits look at.
 struct SamplingHistory {
   std::span<const TokenId> prompt;  // needed only if repetition_penalty != 1
-  std::span<const TokenId> output;  // tokens emitted so far, all attempts; output.size() is the output index
+  std::span<const TokenId>
+      output;  // tokens emitted so far, all attempts; output.size() is the output index
 };
 
 struct TokenLogprob {
@@ -24,12 +25,13 @@ struct TokenLogprob {
 
 struct SampledToken {
   TokenId id = 0;
-  float logprob = 0.0F;               // of the model's own distribution (before penalties and temperature)
-  std::vector<TokenLogprob> top;      // the params.logprobs likeliest, by falling logprob, ties by id
+  float logprob = 0.0F;  // of the model's own distribution (before penalties and temperature)
+  std::vector<TokenLogprob> top;  // the params.logprobs likeliest, by falling logprob, ties by id
 };
 
-// `eos`: the model's own end ids, masked together with stop_ids until min_tokens. Order of operations:
-// logit_bias, penalties, min_tokens mask, temperature, top-k, top-p, min-p, draw. Ties: smaller id first.
+// `eos`: the model's own end ids, masked together with stop_ids until min_tokens. Order of
+// operations: logit_bias, penalties, min_tokens mask, temperature, top-k, top-p, min-p, draw. Ties:
+// smaller id first.
 SampledToken sample(std::span<const float> logits, const protocol::SamplingParams& params,
                     const SamplingHistory& history, std::span<const TokenId> eos);
 

@@ -1,6 +1,7 @@
-// The model's forward pass over a batch of segments: any mix of prompt chunks and single decode tokens.
-// Batch-invariant: what a segment's rows become depends on that segment's own tokens and KV only, bit for
-// bit: not on the other segments, not on where the prompt was cut, not on the number of threads.
+// The model's forward pass over a batch of segments: any mix of prompt chunks and single decode
+// tokens. Batch-invariant: what a segment's rows become depends on that segment's own tokens and KV
+// only, bit for bit: not on the other segments, not on where the prompt was cut, not on the number
+// of threads.
 #pragma once
 
 #include <cstdint>
@@ -29,11 +30,13 @@ struct Segment {
 class Transformer {
  public:
   // All three outlive it. `rows_max`: most tokens of one forward(); scratch is sized for it.
-  Transformer(const Weights& weights, const Kernels& kernels, ThreadPool& pool, std::int32_t rows_max);
+  Transformer(const Weights& weights, const Kernels& kernels, ThreadPool& pool,
+              std::int32_t rows_max);
   ~Transformer();
 
-  // Sum of tokens <= rows_max. Segments have distinct KV rows to write. Result: one row of vocab f32 per
-  // requested logits row, in order of segments; valid until the next call. Blocks the caller.
+  // Sum of tokens <= rows_max. Segments have distinct KV rows to write. Result: one row of vocab
+  // f32 per requested logits row, in order of segments; valid until the next call. Blocks the
+  // caller.
   std::span<const float> forward(std::span<const Segment> segments);
 
   std::int32_t vocab() const;

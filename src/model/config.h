@@ -14,8 +14,8 @@ struct RopeScaling {
   enum class Kind { kNone, kLinear, kLlama3 };
   Kind kind = Kind::kNone;
   double factor = 1.0;
-  double low_freq_factor = 1.0;   // kLlama3
-  double high_freq_factor = 4.0;  // kLlama3
+  double low_freq_factor = 1.0;          // kLlama3
+  double high_freq_factor = 4.0;         // kLlama3
   std::int64_t original_context = 8192;  // kLlama3: context before scaling, tokens
 };
 
@@ -33,7 +33,8 @@ struct ModelConfig {
   float norm_eps = 1e-5F;
   double rope_theta = 10000.0;
   RopeScaling rope_scaling;
-  std::optional<Tokens> sliding_window;  // attention sees only that many last positions (itself included)
+  std::optional<Tokens>
+      sliding_window;  // attention sees only that many last positions (itself included)
   bool tied_embeddings = false;
   bool qkv_bias = false;
   bool qk_norm = false;  // RMS norm over head_dim of q and k before RoPE

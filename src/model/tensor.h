@@ -14,7 +14,8 @@ enum class DType { kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_1 };
 
 std::string_view to_string(DType dtype);
 
-// Shape and type of one tensor; row-major, the last dimension contiguous ([out, in] for a projection).
+// Shape and type of one tensor; row-major, the last dimension contiguous ([out, in] for a
+// projection).
 struct TensorInfo {
   DType dtype = DType::kF32;
   std::vector<std::int64_t> shape;

@@ -1,4 +1,5 @@
-// One thread's event loop: timers, posted work, sockets. Owns no thread; run() borrows the caller's.
+// One thread's event loop: timers, posted work, sockets. Owns no thread; run() borrows the
+// caller's.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,8 @@ class EventLoop {
   void cancel(TimerId timer);
   Time now() const;  // SteadyTime
 
-  // Calls `work` on the loop for each of these signals instead of the default action. Loop thread, before run().
+  // Calls `work` on the loop for each of these signals instead of the default action. Loop thread,
+  // before run().
   void on_signals(std::initializer_list<int> signals, std::function<void(int)> work);
 
   struct Impl;  // net only

@@ -1,4 +1,5 @@
-// HTTP/1.1 client on an EventLoop with a pool of kept-alive connections per address. Loop thread only.
+// HTTP/1.1 client on an EventLoop with a pool of kept-alive connections per address. Loop thread
+// only.
 #pragma once
 
 #include <cstdint>
@@ -35,12 +36,15 @@ struct HttpCall {
   Bytes response_bytes_max{64 * 1024 * 1024};
 };
 
-// Callbacks of one call, in this order: on_head once, on_data any number of times, on_end exactly once.
+// Callbacks of one call, in this order: on_head once, on_data any number of times, on_end exactly
+// once.
 struct HttpCallHandlers {
   std::function<void(int status, const std::vector<Header>& headers)> on_head;
-  std::function<void(std::string_view bytes)> on_data;  // body bytes without chunk framing, as they arrive
+  std::function<void(std::string_view bytes)>
+      on_data;  // body bytes without chunk framing, as they arrive
   // Success: the response was complete. kUnavailable: connection refused, reset or cut short;
-  // kDeadlineExceeded: a timeout; kCancelled is never reported: cancel() ends all callbacks at once.
+  // kDeadlineExceeded: a timeout; kCancelled is never reported: cancel() ends all callbacks at
+  // once.
   std::function<void(Status)> on_end;
 };
 
@@ -50,13 +54,17 @@ class HttpClient {
   explicit HttpClient(EventLoop& loop);  // outlives the client
   ~HttpClient();                         // cancels what is under way
 
-  // A kept-alive connection that dies before a byte of the response arrived, and before the server can have
-  // acted on it (reset while idle), is replaced by a fresh one once, unseen (G28).
+  // A kept-alive connection that dies before a byte of the response arrived, and before the server
+  // can have acted on it (reset while idle), is replaced by a fresh one once, unseen (G28).
   CallId call(HttpCall call, HttpCallHandlers handlers);
   void cancel(CallId call);  // closes its connection; no callback runs afterwards
 
   // A whole response in one callback.
-  struct Whole { int status = 0; std::vector<Header> headers; std::string body; };
+  struct Whole {
+    int status = 0;
+    std::vector<Header> headers;
+    std::string body;
+  };
   CallId fetch(HttpCall call, std::function<void(Result<Whole>)> done);
 
   std::uint64_t connections_opened() const;

@@ -25,10 +25,16 @@ struct KvLayout {
   std::uint64_t weights_digest = 0;  // KV of other weights is another language
   auto operator<=>(const KvLayout&) const = default;
 
-  constexpr Bytes row() const { return Bytes(std::int64_t{kv_heads} * head_dim * size_of(dtype)); }  // one token, K or V of one layer
+  constexpr Bytes row() const {
+    return Bytes(std::int64_t{kv_heads} * head_dim * size_of(dtype));
+  }  // one token, K or V of one layer
   constexpr Bytes head_row() const { return Bytes(std::int64_t{head_dim} * size_of(dtype)); }
-  constexpr Bytes token() const { return row() * (2 * std::int64_t{layers}); }       // one token, everything
-  constexpr Bytes block_plane() const { return row() * block_tokens; }               // one block, K or V of one layer
+  constexpr Bytes token() const {
+    return row() * (2 * std::int64_t{layers});
+  }  // one token, everything
+  constexpr Bytes block_plane() const {
+    return row() * block_tokens;
+  }  // one block, K or V of one layer
 
   // Contiguous range of `length` tokens on P, and the start of K (0) or V (1) of a layer inside it.
   constexpr Bytes range(Tokens length) const { return token() * length.value(); }

@@ -1,5 +1,5 @@
-// How the next token is chosen and when generation ends. One value for the API, the P/D messages and
-// the sampler. Defaults are OpenAI's.
+// How the next token is chosen and when generation ends. One value for the API, the P/D messages
+// and the sampler. Defaults are OpenAI's.
 #pragma once
 
 #include <cstdint>
@@ -23,14 +23,15 @@ struct SamplingParams {
   std::uint64_t seed = 0;           // always set: the gateway draws one when the client gives none
   std::vector<std::pair<TokenId, float>> logit_bias;  // added to logits before everything else
 
-  Tokens max_tokens{16};  // output tokens over all attempts of the request
-  Tokens min_tokens{0};   // stop ids are masked until that many
-  bool ignore_eos = false;  // the model's own eos ids do not stop
-  std::vector<TokenId> stop_ids;           // beside the model's eos
-  std::vector<std::string> stop_strings;   // the text ends before the first match
+  Tokens max_tokens{16};                  // output tokens over all attempts of the request
+  Tokens min_tokens{0};                   // stop ids are masked until that many
+  bool ignore_eos = false;                // the model's own eos ids do not stop
+  std::vector<TokenId> stop_ids;          // beside the model's eos
+  std::vector<std::string> stop_strings;  // the text ends before the first match
 
-  std::optional<std::int32_t> logprobs;         // alternatives per output token (0: only the chosen one)
-  std::optional<std::int32_t> prompt_logprobs;  // alternatives per prompt token (echo with logprobs)
+  std::optional<std::int32_t> logprobs;  // alternatives per output token (0: only the chosen one)
+  std::optional<std::int32_t>
+      prompt_logprobs;  // alternatives per prompt token (echo with logprobs)
 
   bool operator==(const SamplingParams&) const = default;
 };

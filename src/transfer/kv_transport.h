@@ -1,8 +1,8 @@
-// Moves bytes between instances: connect, expose, pull, notify. Implementations: UCX (shared memory, TCP,
-// RDMA) and in-process memory for tests and for role `both`. No UCX type appears here.
+// Moves bytes between instances: connect, expose, pull, notify. Implementations: UCX (shared
+// memory, TCP, RDMA) and in-process memory for tests and for role `both`. No UCX type appears here.
 //
-// Threads: every call on one transport comes from one thread, the transfer thread; so do all callbacks,
-// which run inside progress(). No call blocks except progress(limit) and expose().
+// Threads: every call on one transport comes from one thread, the transfer thread; so do all
+// callbacks, which run inside progress(). No call blocks except progress(limit) and expose().
 #pragma once
 
 #include <cstddef>
@@ -46,8 +46,9 @@ std::string_view to_string(Transport transport);
 class KvTransport {
  public:
   using PullId = std::uint64_t;
-  // On success the bytes: a direct view of the peer's memory (shared memory) or a staging copy; valid during
-  // the call only. On failure: kUnavailable (peer gone, connection lost), kCancelled, kInvalidArgument.
+  // On success the bytes: a direct view of the peer's memory (shared memory) or a staging copy;
+  // valid during the call only. On failure: kUnavailable (peer gone, connection lost), kCancelled,
+  // kInvalidArgument.
   using PullDone = std::function<void(Result<std::span<const std::byte>>)>;
   // A message from a peer, in order per peer. `from` is the sender's boot id; content is untrusted.
   using NotifyHandler = std::function<void(BootId from, std::span<const std::byte> message)>;
@@ -57,8 +58,9 @@ class KvTransport {
   virtual PeerAddress address() const = 0;
   virtual Result<ExposedRegion> expose(Bytes size) = 0;
 
-  // Makes (lazily) the connection and checks that the peer answers under this boot id. pull() and notify()
-  // connect by themselves; this verb is for `check` and for group set-up. `done` runs once.
+  // Makes (lazily) the connection and checks that the peer answers under this boot id. pull() and
+  // notify() connect by themselves; this verb is for `check` and for group set-up. `done` runs
+  // once.
   virtual void connect(const PeerAddress& peer, std::function<void(Status)> done) = 0;
   // Drops everything held for that boot id; outstanding pulls from it fail with kUnavailable.
   virtual void forget(BootId peer) = 0;
@@ -72,8 +74,8 @@ class KvTransport {
                       std::function<void(Status)> done) = 0;
   virtual void on_notify(NotifyHandler handler) = 0;
 
-  // Runs callbacks. Returns when something happened, when wake() was called, or at `limit`. Sleeps in the kernel
-  // when idle (no busy polling).
+  // Runs callbacks. Returns when something happened, when wake() was called, or at `limit`. Sleeps
+  // in the kernel when idle (no busy polling).
   virtual void progress(std::optional<Time> limit) = 0;
   virtual void wake() = 0;  // from any thread
 
@@ -86,8 +88,10 @@ enum class Wires : std::uint8_t { kAuto, kSharedMemory, kTcp };
 
 struct UcxOptions {
   Wires wires = Wires::kAuto;
-  std::string interface;  // network interface for TCP ("lo", "eth0"); empty: lo. Never all of them (G7)
-  Duration connect_timeout{std::chrono::seconds(2)};  // silent peers must be noticed within 3 s (G1)
+  std::string
+      interface;  // network interface for TCP ("lo", "eth0"); empty: lo. Never all of them (G7)
+  Duration connect_timeout{
+      std::chrono::seconds(2)};  // silent peers must be noticed within 3 s (G1)
 };
 
 Result<std::unique_ptr<KvTransport>> make_ucx_transport(BootId self, const UcxOptions& options);
@@ -95,6 +99,7 @@ Result<std::unique_ptr<KvTransport>> make_ucx_transport(BootId self, const UcxOp
 // All transports made from one hub see each other; for tests and for role `both`.
 class InProcessHub;
 std::shared_ptr<InProcessHub> make_in_process_hub();
-std::unique_ptr<KvTransport> make_in_process_transport(std::shared_ptr<InProcessHub> hub, BootId self);
+std::unique_ptr<KvTransport> make_in_process_transport(std::shared_ptr<InProcessHub> hub,
+                                                       BootId self);
 
 }  // namespace pd::transfer

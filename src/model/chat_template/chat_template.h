@@ -18,16 +18,18 @@ using Json = nlohmann::ordered_json;
 
 class ChatTemplate {
  public:
-  // Errors: kInvalidArgument (syntax), kUnsupported (valid Jinja2 outside the subset), with line numbers.
+  // Errors: kInvalidArgument (syntax), kUnsupported (valid Jinja2 outside the subset), with line
+  // numbers.
   static Result<ChatTemplate> parse(std::string_view source);
 
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();
 
-  // `variables`: an object (messages, tools, add_generation_prompt, bos_token, ...). `unix_seconds` is what
-  // strftime_now() formats (UTC). Bounded: at most 10 million evaluation steps and 64 MiB of output.
-  // Errors: kInvalidArgument with the template's own text for raise_exception(), or a type error.
+  // `variables`: an object (messages, tools, add_generation_prompt, bos_token, ...). `unix_seconds`
+  // is what strftime_now() formats (UTC). Bounded: at most 10 million evaluation steps and 64 MiB
+  // of output. Errors: kInvalidArgument with the template's own text for raise_exception(), or a
+  // type error.
   Result<std::string> render(const Json& variables, std::int64_t unix_seconds) const;
 
  private:

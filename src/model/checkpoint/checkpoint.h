@@ -1,6 +1,7 @@
 // A model's files opened: configuration and weights, from a Hugging Face folder (config.json and
-// model.safetensors or model.safetensors.index.json with its shards) or from one GGUF file. Files are
-// untrusted: every offset, shape and count is checked before use; an error names the file and the field.
+// model.safetensors or model.safetensors.index.json with its shards) or from one GGUF file. Files
+// are untrusted: every offset, shape and count is checked before use; an error names the file and
+// the field.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,8 @@ namespace pd::model {
 // Immutable after open(), usable from several threads; the mapped files live as long as it does.
 class Checkpoint {
  public:
-  // Opens, parses and validates all tensors that the configuration needs: name, shape, type, bounds.
+  // Opens, parses and validates all tensors that the configuration needs: name, shape, type,
+  // bounds.
   static Result<std::unique_ptr<Checkpoint>> open(const std::filesystem::path& path);
   virtual ~Checkpoint() = default;
 

@@ -21,8 +21,8 @@ namespace pd::model {
 
 class Gguf {
  public:
-  // A metadata value. Integers and booleans of any width become int64 (uint64 over its range is refused),
-  // floats become double; arrays hold one element type.
+  // A metadata value. Integers and booleans of any width become int64 (uint64 over its range is
+  // refused), floats become double; arrays hold one element type.
   using Value = std::variant<std::int64_t, double, bool, std::string, std::vector<std::int64_t>,
                              std::vector<double>, std::vector<std::string>>;
   struct Tensor {

@@ -1,5 +1,5 @@
-// Text to token ids and back, exactly as the model's vendor does it: `tokenizer.json` (byte-level BPE
-// and SentencePiece-style BPE with byte fallback) and the tokenizers embedded in GGUF files.
+// Text to token ids and back, exactly as the model's vendor does it: `tokenizer.json` (byte-level
+// BPE and SentencePiece-style BPE with byte fallback) and the tokenizers embedded in GGUF files.
 // Immutable after creation; every const member may be called from several threads at once.
 #pragma once
 
@@ -25,8 +25,8 @@ struct EncodeOptions {
 
 class Tokenizer {
  public:
-  // `path`: a tokenizer.json, or a folder that holds one (tokenizer_config.json beside it is read for
-  // bos, eos and add_bos_token when the post-processor leaves them open).
+  // `path`: a tokenizer.json, or a folder that holds one (tokenizer_config.json beside it is read
+  // for bos, eos and add_bos_token when the post-processor leaves them open).
   static Result<Tokenizer> from_huggingface(const std::filesystem::path& path);
   static Result<Tokenizer> from_json(std::string_view tokenizer_json, std::string name);
   static Result<Tokenizer> from_gguf(const Gguf& gguf);
@@ -38,14 +38,16 @@ class Tokenizer {
   // Linear in the text's length. Invalid UTF-8 is kInvalidArgument.
   Result<std::vector<TokenId>> encode(std::string_view text, EncodeOptions options = {}) const;
 
-  // Whole-sequence decoding. Bytes that do not form UTF-8 become U+FFFD. An id outside the vocabulary is
-  // kInvalidArgument.
+  // Whole-sequence decoding. Bytes that do not form UTF-8 become U+FFFD. An id outside the
+  // vocabulary is kInvalidArgument.
   Result<std::string> decode(std::span<const TokenId> ids, bool skip_special_tokens) const;
 
-  // The raw bytes of one token as it appears inside a text (for logprobs' `bytes`), empty when unknown.
+  // The raw bytes of one token as it appears inside a text (for logprobs' `bytes`), empty when
+  // unknown.
   std::string token_bytes(TokenId id) const;
   bool is_special(TokenId id) const;
-  std::optional<TokenId> id_of(std::string_view token) const;  // by its exact vocabulary or added-token text
+  std::optional<TokenId> id_of(
+      std::string_view token) const;  // by its exact vocabulary or added-token text
 
   int vocab_size() const;  // largest id + 1
   std::optional<TokenId> bos() const;
@@ -61,9 +63,9 @@ class Tokenizer {
   std::unique_ptr<const Impl> impl_;
 };
 
-// Decodes one sequence token by token; pieces concatenate to decode(ids, skip_special_tokens). Text is
-// handed out as soon as it cannot change: never a broken character. The tokenizer must outlive it.
-// Cheap to copy; one thread at a time.
+// Decodes one sequence token by token; pieces concatenate to decode(ids, skip_special_tokens). Text
+// is handed out as soon as it cannot change: never a broken character. The tokenizer must outlive
+// it. Cheap to copy; one thread at a time.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens = true);

@@ -1,0 +1,161 @@
+// What gateway and workers say to each other. Fixed schema, little-endian, every length checked
+// before it is used; nothing on the wire names code or a type to build (G7).
+//
+//   POST /pd/v1/prefill   body PrefillRequest -> stream of frames: Accepted | Rejected | Fault,
+//   then
+//                         Tokens, Prefilled, and Released when D has pulled the KV (or the lease
+//                         ended)
+//   POST /pd/v1/decode    body DecodeRequest  -> stream of frames: Accepted | Rejected | Fault,
+//   then
+//                         Tokens ... until one of them carries a finish reason; or Evicted
+//   POST /pd/v1/renew     body LeaseList      -> LeaseList of those the worker does not know (any
+//   more) Closing the connection of a verb cancels that leg.
+//
+// A frame is u32 payload length, u8 type, payload. Encoders cannot fail; decoders return
+// kInvalidArgument with the field's name, and never allocate more than the input's size implies.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "protocol/sampling_params.h"
+
+namespace pd::protocol {
+
+inline constexpr std::uint16_t kWireVersion = 1;
+inline constexpr std::size_t kFrameBytesMax = 16 * 1024 * 1024;
+inline constexpr std::size_t kTokensMax = 4 * 1024 * 1024;  // of one list on the wire
+
+// One placement of a request: names what a worker holds.
+struct AttemptId {
+  RequestId request;
+  std::uint32_t attempt = 0;
+  constexpr auto operator<=>(const AttemptId&) const = default;
+};
+
+struct PrefillRequest {
+  AttemptId id;
+  std::uint64_t layout_hash = 0;  // KvLayout::hash() of the group; another one is refused (G31)
+  std::uint32_t deadline_ms =
+      0;  // time left until the request's absolute deadline; 0: already over
+  std::uint64_t tenant_salt = 0;  // from the credential, never from the client (G30)
+  std::vector<TokenId> prompt;
+  std::vector<TokenId> emitted;  // output so far (resume); prefilled after the prompt
+  SamplingParams sampling;
+  bool operator==(const PrefillRequest&) const = default;
+};
+
+struct DecodeRequest {
+  AttemptId id;
+  std::uint64_t layout_hash = 0;
+  std::uint32_t deadline_ms = 0;
+  std::uint32_t prompt_tokens = 0;  // length of the prompt
+  std::vector<TokenId> prompt;      // empty unless sampling.repetition_penalty != 1
+  std::vector<TokenId>
+      emitted;  // output so far, at least 1; the last one's KV is not in the range yet
+  SamplingParams sampling;
+  std::string descriptor;  // an encoded KvDescriptor, from Prefilled
+  bool operator==(const DecodeRequest&) const = default;
+};
+
+struct LeaseList {
+  std::vector<AttemptId> held;
+  bool operator==(const LeaseList&) const = default;
+};
+
+struct Accepted {
+  bool operator==(const Accepted&) const = default;
+};
+enum class RejectReason : std::uint8_t { kBusy = 0, kDraining = 1, kNotReady = 2 };
+struct Rejected {  // busy is not broken
+  RejectReason reason = RejectReason::kBusy;
+  std::uint32_t retry_after_us = 0;  // when a place is expected to free
+  bool operator==(const Rejected&) const = default;
+};
+struct LogprobEntry {
+  TokenId id = 0;
+  float logprob = 0.0F;
+  bool operator==(const LogprobEntry&) const = default;
+};
+struct TokenLogprobs {
+  LogprobEntry chosen;
+  std::vector<LogprobEntry> top;
+  bool operator==(const TokenLogprobs&) const = default;
+};
+struct TokensFrame {
+  std::uint32_t index = 0;   // output index of ids[0], over all attempts
+  std::vector<TokenId> ids;  // newly emitted
+  std::string text;          // UTF-8 that became final with them; may be empty or lag behind
+  FinishReason finish = FinishReason::kNone;
+  std::vector<TokenLogprobs> logprobs;  // one per id, or empty
+  bool operator==(const TokensFrame&) const = default;
+};
+struct Prefilled {                  // the first token is out; P holds the KV under a lease
+  std::string descriptor;           // an encoded KvDescriptor; empty when the request finished on P
+  std::uint32_t cached_tokens = 0;  // of the prompt, taken from the prefix cache
+  std::uint32_t queue_us =
+      0;  // stage times on P: accepted -> first chunk, first chunk -> first token
+  std::uint32_t compute_us = 0;
+  std::vector<TokenLogprobs>
+      prompt_logprobs;  // when asked: one per prompt token from the second on
+  bool operator==(const Prefilled&) const = default;
+};
+struct Released {  // P holds nothing of this attempt any more
+  enum class Why : std::uint8_t {
+    kPulled = 0,
+    kFinished = 1,
+    kLeaseEnded = 2,
+    kCancelled = 3,
+    kHandoffFailed = 4
+  };
+  Why why = Why::kPulled;
+  bool operator==(const Released&) const = default;
+};
+struct Evicted {  // D is out of blocks: place the request again; nothing is wrong with it
+  bool operator==(const Evicted&) const = default;
+};
+struct Joined {  // D has the KV; the request is in the batch
+  std::uint32_t transfer_us = 0;
+  std::uint64_t bytes = 0;
+  std::uint32_t pieces = 0;
+  bool operator==(const Joined&) const = default;
+};
+struct Fault {
+  ErrorCode code = ErrorCode::kInternal;
+  std::string message;
+  bool operator==(const Fault&) const = default;
+};
+
+using Frame =
+    std::variant<Accepted, Rejected, TokensFrame, Prefilled, Released, Evicted, Joined, Fault>;
+
+std::string encode(const PrefillRequest& message);
+std::string encode(const DecodeRequest& message);
+std::string encode(const LeaseList& message);
+Result<PrefillRequest> decode_prefill_request(std::string_view bytes);
+Result<DecodeRequest> decode_decode_request(std::string_view bytes);
+Result<LeaseList> decode_lease_list(std::string_view bytes);
+
+void append_frame(std::string& out, const Frame& frame);
+
+// Frames out of a byte stream, in any cut.
+class FrameReader {
+ public:
+  void feed(std::string_view bytes);
+  // The next whole frame; nullopt: more bytes are needed. After an error the stream is unusable.
+  Result<std::optional<Frame>> next();
+  bool empty() const { return start_ == buffer_.size(); }  // no partial frame is left over
+
+ private:
+  std::string buffer_;
+  std::size_t start_ = 0;
+};
+
+}  // namespace pd::protocol

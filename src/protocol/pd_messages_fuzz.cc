@@ -1,0 +1,23 @@
+#include <cstdlib>
+
+#include "protocol/pd_messages.h"
+
+// What decodes must encode to the same bytes; nothing may crash or allocate beyond the input's
+// size.
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace pd::protocol;
+  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  if (const auto m = decode_prefill_request(bytes); m && encode(*m) != bytes) std::abort();
+  if (const auto m = decode_decode_request(bytes); m && encode(*m) != bytes) std::abort();
+  if (const auto m = decode_lease_list(bytes); m && encode(*m) != bytes) std::abort();
+  FrameReader reader;
+  reader.feed(bytes);
+  std::string again;
+  while (true) {
+    const auto frame = reader.next();
+    if (!frame || !*frame) break;
+    append_frame(again, **frame);
+  }
+  if (!bytes.starts_with(again)) std::abort();
+  return 0;
+}
