@@ -1,0 +1,188 @@
+#include "policy/dispatcher.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace pd::policy {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr WorkerId kP0{1}, kP1{2}, kD0{11}, kD1{12};
+
+class DispatcherTest : public testing::Test {
+ protected:
+  DispatcherTest() : dispatcher_(DispatcherOptions{}) {
+    dispatcher_.on_topology({{kP0, Role::kPrefill, 1, 0, true},
+                             {kP1, Role::kPrefill, 1, 0, true},
+                             {kD0, Role::kDecode, 0, 4, true},
+                             {kD1, Role::kDecode, 0, 4, true}},
+                            now_);
+  }
+  void submit(std::uint64_t id, Duration ttft = seconds(10)) {
+    dispatcher_.submit(RequestId{0, id}, {now_ + ttft, now_ + seconds(100)}, std::nullopt, now_);
+  }
+  template <typename Action>
+  std::vector<Action> polled() {
+    std::vector<Action> out;
+    for (const auto& action : dispatcher_.poll(now_)) {
+      if (const auto* match = std::get_if<Action>(&action)) out.push_back(*match);
+    }
+    return out;
+  }
+  void prefill(const SendPrefill& leg) {
+    dispatcher_.on_accepted(leg.request, leg.leg, now_);
+    EXPECT_TRUE(dispatcher_.on_tokens(leg.request, leg.leg, 0, 1, false, now_));
+    dispatcher_.on_prefilled(leg.request, leg.leg, now_);
+  }
+
+  Time now_{seconds(1000)};
+  Dispatcher dispatcher_;
+};
+
+TEST_F(DispatcherTest, SpreadsOverIdleInstancesAndWaitsWhenAllAreFull) {
+  for (int i = 0; i < 3; ++i) submit(static_cast<std::uint64_t>(i));
+  const auto sent = polled<SendPrefill>();
+  ASSERT_EQ(sent.size(), 2u);
+  EXPECT_NE(sent[0].worker, sent[1].worker);
+  EXPECT_EQ(dispatcher_.waiting(), 1u);
+}
+
+TEST_F(DispatcherTest, ARejectionMovesOnAtOnceAndBlocksThatInstanceUntilTheHint) {
+  submit(1);
+  const auto first = polled<SendPrefill>();
+  ASSERT_EQ(first.size(), 1u);
+  dispatcher_.on_rejected(first[0].request, first[0].leg, milliseconds(30), now_);
+  const auto second = polled<SendPrefill>();
+  ASSERT_EQ(second.size(), 1u);
+  EXPECT_NE(second[0].worker, first[0].worker);
+  dispatcher_.on_rejected(second[0].request, second[0].leg, milliseconds(20), now_);
+  EXPECT_TRUE(polled<SendPrefill>().empty()) << "both are busy: no blind polling";
+  EXPECT_EQ(dispatcher_.next_deadline(), now_ + milliseconds(20));
+  now_ += milliseconds(20);
+  const auto third = polled<SendPrefill>();
+  ASSERT_EQ(third.size(), 1u);
+  EXPECT_EQ(third[0].worker, second[0].worker);
+}
+
+TEST_F(DispatcherTest, AFreedPlaceWakesTheEarliestDeadlineFirst) {
+  submit(1);
+  submit(2);
+  const auto running = polled<SendPrefill>();
+  submit(3, seconds(9));
+  submit(4, seconds(5));
+  EXPECT_TRUE(polled<SendPrefill>().empty());
+  dispatcher_.on_accepted(running[0].request, running[0].leg, now_);
+  EXPECT_TRUE(dispatcher_.on_tokens(running[0].request, running[0].leg, 0, 1, true, now_));
+  const auto next = polled<SendPrefill>();
+  ASSERT_EQ(next.size(), 1u);
+  EXPECT_EQ(next[0].request, (RequestId{0, 4}));
+  EXPECT_EQ(next[0].worker, running[0].worker);
+}
+
+TEST_F(DispatcherTest, WaitingPastTheTtftLimitEndsAsBusy) {
+  submit(1);
+  submit(2);
+  polled<SendPrefill>();
+  submit(3, milliseconds(500));
+  EXPECT_TRUE(polled<SendPrefill>().empty());
+  EXPECT_LE(*dispatcher_.next_deadline(), now_ + milliseconds(500));
+  now_ += milliseconds(500);
+  const auto ended = polled<Finish>();
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended[0].end.why, RequestEnd::Why::kBusy);
+}
+
+TEST_F(DispatcherTest, NoWorkerForLongIsToldSo) {
+  dispatcher_.on_topology({}, now_);
+  submit(1, seconds(60));
+  EXPECT_TRUE(polled<Finish>().empty());
+  now_ = *dispatcher_.next_deadline();
+  const auto ended = polled<Finish>();
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended[0].end.why, RequestEnd::Why::kNoWorker);
+}
+
+TEST_F(DispatcherTest, AMemberThatLeavesIsAFaultOfItsLegs) {
+  submit(1);
+  const auto p = polled<SendPrefill>();
+  prefill(p[0]);
+  const auto d = polled<SendDecode>();
+  ASSERT_EQ(d.size(), 1u);
+  dispatcher_.on_accepted(d[0].request, d[0].leg, now_);
+  dispatcher_.on_joined(d[0].request, d[0].leg, now_);
+  std::vector<Member> rest{{kP0, Role::kPrefill, 1, 0, true}, {kP1, Role::kPrefill, 1, 0, true}};
+  rest.push_back({d[0].worker == kD0 ? kD1 : kD0, Role::kDecode, 0, 4, true});
+  dispatcher_.on_topology(rest, now_);
+  const auto again = polled<SendPrefill>();
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(dispatcher_.find(again[0].request)->emitted(), 1u);
+}
+
+TEST_F(DispatcherTest, ASilentInstanceLosesItsLegsWithinThreeSecondsAndComesBackWhenItAnswers) {
+  submit(1);
+  const auto p = polled<SendPrefill>();
+  dispatcher_.on_accepted(p[0].request, p[0].leg, now_);
+  const Time start = now_;
+  std::vector<SendPrefill> moved;
+  while (moved.empty() && now_ < start + seconds(10)) {
+    now_ = *dispatcher_.next_deadline();
+    moved = polled<SendPrefill>();
+  }
+  ASSERT_EQ(moved.size(), 1u);
+  EXPECT_NE(moved[0].worker, p[0].worker);
+  EXPECT_LE(now_ - start, seconds(3));
+  // Silent: not asked although it has a place. Then it answers.
+  submit(2);
+  EXPECT_TRUE(polled<SendPrefill>().empty());
+  dispatcher_.on_heard(p[0].worker, {}, now_);
+  EXPECT_EQ(polled<SendPrefill>().size(), 1u);
+}
+
+TEST_F(DispatcherTest, OneAnswerWithoutTheLeaseProvesNothingTwoDo) {
+  submit(1);
+  const auto p = polled<SendPrefill>();
+  dispatcher_.on_accepted(p[0].request, p[0].leg, now_);
+  dispatcher_.on_heard(p[0].worker, {{p[0].request, p[0].leg}}, now_);
+  EXPECT_TRUE(polled<SendPrefill>().empty());
+  now_ += milliseconds(500);
+  dispatcher_.on_heard(p[0].worker, {{p[0].request, p[0].leg}}, now_);
+  EXPECT_EQ(polled<SendPrefill>().size(), 1u);
+}
+
+TEST_F(DispatcherTest, AnAggregatedInstanceDecodesWhatItPrefilled) {
+  dispatcher_.on_topology({{kP0, Role::kBoth, 4, 4, true}, {kP1, Role::kBoth, 4, 4, true}}, now_);
+  submit(1);
+  submit(2);
+  for (const auto& p : polled<SendPrefill>()) {
+    prefill(p);
+    const auto d = polled<SendDecode>();
+    ASSERT_EQ(d.size(), 1u);
+    EXPECT_EQ(d[0].worker, p.worker);
+  }
+}
+
+TEST_F(DispatcherTest, CancelEndsBothLegs) {
+  submit(1);
+  const auto p = polled<SendPrefill>();
+  prefill(p[0]);
+  const auto d = polled<SendDecode>();
+  dispatcher_.cancel(p[0].request, now_);
+  EXPECT_EQ(polled<Cancel>().size(), 2u);
+  EXPECT_EQ(dispatcher_.in_flight(), 0u);
+}
+
+TEST_F(DispatcherTest, TheAbsoluteDeadlineEndsARunningRequest) {
+  submit(1);
+  const auto p = polled<SendPrefill>();
+  prefill(p[0]);
+  now_ += seconds(100);
+  bool ended = false;
+  for (const auto& finish : polled<Finish>()) ended |= finish.end.why == RequestEnd::Why::kDeadline;
+  EXPECT_TRUE(ended);
+}
+
+}  // namespace
+}  // namespace pd::policy

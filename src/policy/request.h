@@ -1,0 +1,125 @@
+// The life of one request (one choice of it): which leg runs where, what ends it. Pure: events in,
+// actions out; told the time, holds no token and no text. The dispatcher places legs and feeds it;
+// gateway and simulator drive the same code.
+//
+//   waiting-prefill ─place─▶ prefilling ─first token─▶ waiting-decode ─place─▶ joining ─Joined─▶
+//   decoding ─▶ done
+//        ▲                      │ rejected, fault           │ lease ended         │ rejected:
+//        waiting-decode └──────────────────────┴───────────────────────────┴──── fault, evicted
+//        ─┴────────────┘
+//
+// A leg is one placement on one worker; its number is unique within the request and travels as
+// AttemptId::attempt. Events of a leg that is no longer held are ignored: that is what makes a late
+// answer of a worker given up harmless.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "base/units.h"
+
+namespace pd::policy {
+
+using LegNumber = std::uint32_t;
+
+enum class RequestPhase : std::uint8_t {
+  kWaitingPrefill,
+  kPrefilling,
+  kWaitingDecode,  // P holds the KV under a lease
+  kJoining,        // D accepted or was asked; it pulls
+  kDecoding,
+  kDone,
+};
+
+struct RequestEnd {
+  enum class Why : std::uint8_t {
+    kCompleted,
+    kBusy,       // no place within the TTFT limit: 429
+    kNoWorker,   // nobody to serve it: 503
+    kDeadline,   // the absolute deadline passed
+    kCancelled,  // the client left, or an operator cancelled
+    kPoison,     // workers crashed under it too often (G8)
+    kFailed,     // `error` says what
+  };
+  Why why = Why::kCompleted;
+  Error error;  // kFailed and kPoison: the last fault
+};
+
+struct RequestLimits {
+  int crashes_max = 2;   // faults of workers that had accepted it; one more ends it (G8)
+  int restarts_max = 8;  // new prefills for any cause (evictions and ended leases included)
+};
+
+// What the dispatcher must do.
+struct CancelLeg {
+  LegNumber leg = 0;
+  WorkerId worker;
+};
+
+class RequestLife {
+ public:
+  struct Leg {
+    LegNumber number = 0;
+    WorkerId worker;
+    bool accepted = false;
+  };
+
+  explicit RequestLife(const RequestLimits& limits) : limits_(limits) {}
+
+  RequestPhase phase() const { return phase_; }
+  bool done() const { return phase_ == RequestPhase::kDone; }
+  const std::optional<RequestEnd>& end() const { return end_; }
+  std::uint32_t emitted() const { return emitted_; }  // output tokens so far
+  int crashes() const { return crashes_; }
+  int restarts() const { return restarts_; }
+  const std::optional<Leg>& prefill_leg() const { return prefill_; }
+  const std::optional<Leg>& decode_leg() const { return decode_; }
+
+  // Placement: the caller chose a worker. Phase must be the matching waiting one.
+  LegNumber place_prefill(WorkerId worker);
+  LegNumber place_decode(WorkerId worker);
+
+  // What legs report; a stale leg number changes nothing.
+  void on_accepted(LegNumber leg);
+  void on_rejected(LegNumber leg);
+  // `count` tokens whose first has output index `index`. False: stale or doubled, the caller must
+  // drop them. A gap is a fault of the worker. `finished`: the last of them ends the request.
+  bool on_tokens(LegNumber leg, std::uint32_t index, std::uint32_t count, bool finished);
+  // The first token is out and P holds the KV.
+  void on_prefilled(LegNumber leg);
+  void on_joined(LegNumber leg);
+  void on_released(LegNumber leg, bool pulled);
+  void on_evicted(LegNumber leg);
+  // The leg is over without more to come. Before Accepted it is not the request's doing and costs
+  // no crash.
+  void on_fault(LegNumber leg, const Error& fault);
+
+  // Ends it from outside; cancels every leg. No effect when done.
+  void finish(RequestEnd end);
+
+  // Legs to cancel since the last call, in the order in which they were given up.
+  std::vector<CancelLeg> take_cancelled();
+
+ private:
+  bool holds(const std::optional<Leg>& leg, LegNumber number) const {
+    return leg && leg->number == number;
+  }
+  void drop(std::optional<Leg>& leg);
+  void restart();
+  void crash(const Error& fault);
+
+  RequestLimits limits_;
+  RequestPhase phase_ = RequestPhase::kWaitingPrefill;
+  std::optional<Leg> prefill_, decode_;
+  std::optional<RequestEnd> end_;
+  LegNumber next_leg_ = 1;
+  std::uint32_t emitted_ = 0;
+  int crashes_ = 0;
+  int restarts_ = 0;
+  std::vector<CancelLeg> cancelled_;
+};
+
+}  // namespace pd::policy

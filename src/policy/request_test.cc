@@ -1,0 +1,144 @@
+#include "policy/request.h"
+
+#include <gtest/gtest.h>
+
+namespace pd::policy {
+namespace {
+
+constexpr WorkerId kP{1}, kP2{2}, kD{11}, kD2{12};
+const Error kGone{ErrorCode::kUnavailable, "gone"};
+
+// A request whose first token is out and whose KV waits on kP.
+RequestLife prefilled(LegNumber* p_leg) {
+  RequestLife life{RequestLimits{}};
+  *p_leg = life.place_prefill(kP);
+  life.on_accepted(*p_leg);
+  EXPECT_TRUE(life.on_tokens(*p_leg, 0, 1, false));
+  life.on_prefilled(*p_leg);
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingDecode);
+  return life;
+}
+
+RequestLife decoding(LegNumber* d_leg) {
+  LegNumber p_leg = 0;
+  RequestLife life = prefilled(&p_leg);
+  *d_leg = life.place_decode(kD);
+  life.on_accepted(*d_leg);
+  life.on_joined(*d_leg);
+  life.on_released(p_leg, true);
+  return life;
+}
+
+TEST(RequestLife, PrefillThenDecodeThenDone) {
+  LegNumber d = 0;
+  RequestLife life = decoding(&d);
+  EXPECT_TRUE(life.on_tokens(d, 1, 3, false));
+  EXPECT_TRUE(life.on_tokens(d, 4, 1, true));
+  EXPECT_TRUE(life.done());
+  EXPECT_EQ(life.end()->why, RequestEnd::Why::kCompleted);
+  EXPECT_EQ(life.emitted(), 5u);
+  EXPECT_TRUE(life.take_cancelled().empty());  // both legs ended by themselves
+}
+
+TEST(RequestLife, RejectionIsNotAFaultAndGoesBackToWaiting) {
+  RequestLife life{RequestLimits{}};
+  life.on_rejected(life.place_prefill(kP));
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+  EXPECT_EQ(life.crashes(), 0);
+  EXPECT_EQ(life.restarts(), 0);
+}
+
+TEST(RequestLife, DecodeRejectionKeepsTheKvOnP) {
+  LegNumber p = 0;
+  RequestLife life = prefilled(&p);
+  life.on_rejected(life.place_decode(kD));
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingDecode);
+  EXPECT_TRUE(life.prefill_leg().has_value());
+}
+
+TEST(RequestLife, DeathOfDResumesByPrefillElsewhere) {
+  LegNumber d = 0;
+  RequestLife life = decoding(&d);
+  EXPECT_TRUE(life.on_tokens(d, 1, 5, false));
+  life.on_fault(d, kGone);
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+  EXPECT_EQ(life.emitted(), 6u);
+  EXPECT_EQ(life.crashes(), 1);
+  const LegNumber p2 = life.place_prefill(kP2);
+  life.on_accepted(p2);
+  EXPECT_FALSE(life.on_tokens(d, 6, 1, false)) << "a late token of the dead leg";
+  EXPECT_TRUE(life.on_tokens(p2, 6, 1, false));
+}
+
+TEST(RequestLife, DeathOfPBeforeHandoffCancelsTheDecodeLegOnceAndCountsOneCrash) {
+  LegNumber p = 0;
+  RequestLife life = prefilled(&p);
+  const LegNumber d = life.place_decode(kD);
+  life.on_accepted(d);
+  life.on_fault(p, kGone);
+  const auto cancelled = life.take_cancelled();
+  ASSERT_EQ(cancelled.size(), 1u);
+  EXPECT_EQ(cancelled[0].leg, d);
+  life.on_fault(d, kGone);  // the other half of the same incident
+  EXPECT_EQ(life.crashes(), 1);
+  EXPECT_EQ(life.restarts(), 1);
+}
+
+TEST(RequestLife, DeathOfPAfterHandoffChangesNothing) {
+  LegNumber p = 0;
+  RequestLife life = prefilled(&p);
+  const LegNumber d = life.place_decode(kD);
+  life.on_accepted(d);
+  life.on_joined(d);
+  life.on_fault(p, kGone);
+  EXPECT_EQ(life.phase(), RequestPhase::kDecoding);
+}
+
+TEST(RequestLife, ALeaseThatEndsBeforeThePullMeansPrefillAgain) {
+  LegNumber p = 0;
+  RequestLife life = prefilled(&p);
+  life.on_released(p, false);
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+  EXPECT_EQ(life.crashes(), 0);
+}
+
+TEST(RequestLife, UnreachableDLeavesTheKvToAnotherD) {
+  LegNumber p = 0;
+  RequestLife life = prefilled(&p);
+  life.on_fault(life.place_decode(kD), kGone);  // never accepted
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingDecode);
+  EXPECT_EQ(life.crashes(), 0);
+  life.on_accepted(life.place_decode(kD2));
+}
+
+TEST(RequestLife, PoisonEndsAfterTheThirdCrash) {
+  RequestLife life{RequestLimits{}};
+  for (int crash = 0; crash < 3; ++crash) {
+    ASSERT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+    const LegNumber p = life.place_prefill(kP);
+    life.on_accepted(p);
+    life.on_fault(p, kGone);
+  }
+  ASSERT_TRUE(life.done());
+  EXPECT_EQ(life.end()->why, RequestEnd::Why::kPoison);
+}
+
+TEST(RequestLife, BadRequestIsNotTriedAgain) {
+  RequestLife life{RequestLimits{}};
+  const LegNumber p = life.place_prefill(kP);
+  life.on_accepted(p);
+  life.on_fault(p, {ErrorCode::kInvalidArgument, "id 9 is not in the vocabulary"});
+  ASSERT_TRUE(life.done());
+  EXPECT_EQ(life.end()->why, RequestEnd::Why::kFailed);
+}
+
+TEST(RequestLife, AGapInTheOutputIsAFaultNotAShorterAnswer) {
+  LegNumber d = 0;
+  RequestLife life = decoding(&d);
+  EXPECT_FALSE(life.on_tokens(d, 2, 1, false));
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+  EXPECT_EQ(life.emitted(), 1u);
+}
+
+}  // namespace
+}  // namespace pd::policy

@@ -1,0 +1,108 @@
+#include "policy/worker_pool.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace pd::policy {
+
+void WorkerPool::upsert(WorkerId worker, int places) { workers_[worker].places = places; }
+
+void WorkerPool::remove(WorkerId worker) {
+  workers_.erase(worker);
+  if (filling_ == worker) filling_.reset();
+}
+
+std::vector<WorkerId> WorkerPool::workers() const {
+  std::vector<WorkerId> out;
+  for (const auto& [id, state] : workers_) out.push_back(id);
+  return out;
+}
+
+std::optional<WorkerId> WorkerPool::choose(Time now, std::optional<WorkerId> preferred) const {
+  std::optional<WorkerId> best;
+  std::tuple<int, bool, bool> best_rank;
+  for (const auto& [id, state] : workers_) {
+    if (!may_ask(id, now)) continue;
+    const std::tuple rank{state.open, filling_ != id, preferred != id};
+    if (!best || rank < best_rank) {
+      best = id;
+      best_rank = rank;
+    }
+  }
+  return best;
+}
+
+bool WorkerPool::may_ask(WorkerId worker, Time now) const {
+  const auto it = workers_.find(worker);
+  if (it == workers_.end()) return false;
+  const State& state = it->second;
+  return !state.silent && state.blocked_until <= now && state.open < state.places;
+}
+
+std::optional<Time> WorkerPool::next_unblock(Time now) const {
+  std::optional<Time> next;
+  for (const auto& [id, state] : workers_) {
+    if (!state.silent && state.blocked_until > now && (!next || state.blocked_until < *next))
+      next = state.blocked_until;
+  }
+  return next;
+}
+
+void WorkerPool::on_sent(WorkerId worker) {
+  if (const auto it = workers_.find(worker); it != workers_.end()) ++it->second.open;
+}
+
+void WorkerPool::on_accepted(WorkerId worker) {
+  if (!workers_.contains(worker)) return;
+  filling_ = worker;
+  on_answered(worker);
+}
+
+void WorkerPool::on_rejected(WorkerId worker, Duration hint, Time now) {
+  const auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  on_answered(worker);
+  const Duration pause = std::clamp(hint, options_.reject_pause, options_.reject_pause_max);
+  it->second.blocked_until = std::max(it->second.blocked_until, now + pause);
+  if (filling_ == worker) filling_.reset();
+}
+
+void WorkerPool::on_leg_ended(WorkerId worker) {
+  const auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  State& state = it->second;
+  if (state.open > 0) --state.open;
+  // A place has just become free: no need to wait for the hint. A faulty worker stays blocked.
+  if (state.faults_in_a_row == 0) state.blocked_until = Time{};
+}
+
+void WorkerPool::on_fault(WorkerId worker, Time now) {
+  const auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  State& state = it->second;
+  Duration pause = options_.fault_pause;
+  for (int i = 0; i < state.faults_in_a_row && pause < options_.fault_pause_max; ++i) pause *= 2;
+  ++state.faults_in_a_row;
+  state.blocked_until = now + std::min(pause, options_.fault_pause_max);
+  if (filling_ == worker) filling_.reset();
+}
+
+void WorkerPool::on_answered(WorkerId worker) {
+  const auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  State& state = it->second;
+  if (state.silent || state.faults_in_a_row > 0) state.blocked_until = Time{};
+  state.silent = false;
+  state.faults_in_a_row = 0;
+}
+
+void WorkerPool::on_silent(WorkerId worker) {
+  if (const auto it = workers_.find(worker); it != workers_.end()) it->second.silent = true;
+}
+
+int WorkerPool::open(WorkerId worker) const {
+  const auto it = workers_.find(worker);
+  return it == workers_.end() ? 0 : it->second.open;
+}
+
+}  // namespace pd::policy

@@ -1,0 +1,69 @@
+// One gateway's picture of the workers of one role in one group: who may be asked next. Built from
+// the topology and from this gateway's own observations only; the truth is the worker's accept or
+// reject.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "base/time.h"
+#include "base/units.h"
+
+namespace pd::policy {
+
+struct WorkerPoolOptions {
+  // A rejection without a usable hint blocks a worker for this long: one engine step of a small
+  // model.
+  Duration reject_pause{std::chrono::milliseconds(2)};
+  Duration reject_pause_max{
+      std::chrono::milliseconds(250)};  // hints are estimates: look again at least this often
+  Duration fault_pause{std::chrono::milliseconds(100)};  // doubles with each fault in a row
+  Duration fault_pause_max{std::chrono::seconds(5)};
+};
+
+class WorkerPool {
+ public:
+  explicit WorkerPool(const WorkerPoolOptions& options) : options_(options) {}
+
+  // `places`: slots of a P, batch places of a D. Known workers keep their state, others start
+  // clean.
+  void upsert(WorkerId worker, int places);
+  void remove(WorkerId worker);
+  bool contains(WorkerId worker) const { return workers_.contains(worker); }
+  bool empty() const { return workers_.empty(); }
+  std::vector<WorkerId> workers() const;
+
+  // The worker to ask at `now`: not blocked, own open legs below its places; fewest open legs
+  // first; among equals the one that accepted last (batch forwarding: fill one before the next),
+  // then `preferred`, then the smallest id.
+  std::optional<WorkerId> choose(Time now, std::optional<WorkerId> preferred) const;
+  bool may_ask(WorkerId worker, Time now) const;
+  // Earliest time at which a blocked worker may be asked again; nullopt: nothing but an event will
+  // help.
+  std::optional<Time> next_unblock(Time now) const;
+
+  void on_sent(WorkerId worker);
+  void on_accepted(WorkerId worker);
+  void on_rejected(WorkerId worker, Duration hint, Time now);  // busy: never a fault
+  void on_leg_ended(WorkerId worker);  // frees a place as far as this gateway sees
+  void on_fault(WorkerId worker, Time now);
+  void on_answered(WorkerId worker);  // it works: forgets faults and silence
+  void on_silent(WorkerId worker);    // not asked until it answers
+
+  int open(WorkerId worker) const;
+
+ private:
+  struct State {
+    int places = 0;
+    int open = 0;
+    int faults_in_a_row = 0;
+    bool silent = false;
+    Time blocked_until{};
+  };
+  WorkerPoolOptions options_;
+  std::map<WorkerId, State> workers_;
+  std::optional<WorkerId> filling_;
+};
+
+}  // namespace pd::policy
