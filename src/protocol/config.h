@@ -1,0 +1,104 @@
+// The configuration file (TOML) as a value: parsed and validated once, then handed to each module
+// as its own small part. Every key has a default; an empty file is a valid configuration. Every
+// mistake is one line that names file, line, key and the fix.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "base/units.h"
+
+namespace pd::protocol {
+
+struct ModelSection {
+  std::string path;              // folder or .gguf; "stories260K" names the model that ships
+  std::string name;              // what clients ask for; empty: the file's own name
+  std::string dtype = "auto";    // auto: f32 files in f32, everything else in bf16
+  std::string kernels = "auto";  // auto, reference, avx2, avx512_bf16
+};
+
+struct ClusterSection {
+  std::string directory;    // state, logs, packed weights; empty: a fresh temporary folder
+  std::string secret_file;  // shared secret of all processes; empty: `up` makes one
+  Duration lease{std::chrono::seconds(5)};  // what a dead holder leaves is free after this
+};
+
+struct GroupSection {
+  int prefill = 2;
+  int decode = 2;
+  int both = 0;  // aggregated instances; then prefill and decode must be 0
+};
+
+struct GatewaySection {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8000;
+  Duration ttft_limit{std::chrono::seconds(30)};      // waiting longer for a P ends with 429
+  Duration request_limit{std::chrono::seconds(600)};  // absolute deadline of a request
+  Bytes body_bytes_max{10 * 1024 * 1024};
+  int connections_max = 10000;
+};
+
+struct WorkerSection {
+  std::string host = "127.0.0.1";
+  int threads = 0;  // per instance; 0: cores divided by instances, at least 1
+};
+
+struct PrefillSection {
+  int slots = 4;  // b_p: prompts held at once, from acceptance until their KV has left
+  int chunk_tokens =
+      256;  // prompt tokens per engine step; larger is faster, smaller lets short prompts pass
+  Bytes send_buffer{0};  // 0: what `slots` prompts of the longest length need, at most 1 GiB
+  Bytes prefix_cache{256 * 1024 * 1024};
+};
+
+struct DecodeSection {
+  int batch = 32;      // requests in one step
+  Bytes kv_memory{0};  // 0: what `batch` requests of the longest length need, at most 1 GiB
+  int block_tokens = 16;
+};
+
+struct TransferSection {
+  std::string wires = "auto";       // auto, shm, tcp
+  std::string interface = "lo";     // network interface for tcp
+  std::string mode = "block-free";  // block-fixed: the measured baseline, one pull per block
+};
+
+struct LogSection {
+  std::string level = "info";  // debug, info, warn, error, off
+};
+
+struct Config {
+  ModelSection model;
+  ClusterSection cluster;
+  GroupSection group;
+  GatewaySection gateway;
+  WorkerSection worker;
+  PrefillSection prefill;
+  DecodeSection decode;
+  TransferSection transfer;
+  LogSection log;
+};
+
+// `name` stands for the file in messages. All mistakes at once, in order of appearance, one line
+// each.
+std::expected<Config, std::vector<std::string>> parse_config(std::string_view toml,
+                                                             std::string_view name);
+
+// The whole value as a TOML file that parses to the same value.
+std::string to_toml(const Config& config);
+
+// Mistakes that no single key makes (counts that contradict each other); parse_config() has called
+// it already, callers that change a parsed value call it again.
+std::vector<std::string> validate(const Config& config, std::string_view name);
+
+// "500ms", "30s", "10m"; "64KiB", "1GiB", "100MB". nullopt: not of this form, negative or out of
+// range.
+std::optional<Duration> parse_duration(std::string_view text);
+std::optional<Bytes> parse_bytes(std::string_view text);
+
+}  // namespace pd::protocol

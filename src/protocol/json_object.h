@@ -1,0 +1,57 @@
+// A JSON object being read field by field: each field is asked for by name, and what nobody asked
+// for is refused at the end. Keeps the first error only. Over simdjson's document; its headers stay
+// in .cc files.
+#pragma once
+
+#include <simdjson.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "protocol/api_error.h"
+
+namespace pd::protocol {
+
+class JsonObject {
+ public:
+  using Element = simdjson::dom::element;
+  JsonObject(simdjson::dom::object object, int depth_max)
+      : object_(object), depth_max_(depth_max) {}
+
+  // The field's value; nullopt when absent or null.
+  std::optional<Element> find(std::string_view name);
+  std::optional<std::string> string(std::string_view name);
+  std::optional<bool> boolean(std::string_view name);
+  std::optional<std::int64_t> integer(std::string_view name, std::int64_t low, std::int64_t high);
+  std::optional<double> number(std::string_view name, double low, double high);
+  std::optional<nlohmann::ordered_json> json(std::string_view name);
+  // Marks fields as read without a look at them.
+  void ignore(std::initializer_list<std::string_view> names);
+  // An error unless the field is absent, null, or `harmless` says that its value changes nothing.
+  void unsupported(std::string_view name, std::string_view why,
+                   bool (*harmless)(Element) = nullptr);
+
+  void fail(ApiError error) {
+    if (!error_) error_ = std::move(error);
+  }
+  bool ok() const { return !error_.has_value(); }
+  // The first error; otherwise an error for the first field nobody asked for.
+  std::optional<ApiError> finish();
+
+ private:
+  simdjson::dom::object object_;
+  int depth_max_;
+  std::set<std::string_view> known_;
+  std::optional<ApiError> error_;
+};
+
+// A whole body that must be one JSON object. `parser` owns what the object refers to.
+ApiResult<simdjson::dom::object> parse_object(simdjson::dom::parser& parser, std::string_view body);
+
+std::optional<nlohmann::ordered_json> to_ordered_json(simdjson::dom::element element,
+                                                      int depth_left);
+
+}  // namespace pd::protocol

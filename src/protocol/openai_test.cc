@@ -1,0 +1,181 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "protocol/openai_request.h"
+#include "protocol/openai_response.h"
+
+namespace pd::protocol {
+namespace {
+
+using testing::HasSubstr;
+
+ApiResult<ApiRequest> chat(std::string_view rest) {
+  return parse_chat_request(
+      std::string(R"({"model":"m","messages":[{"role":"user","content":"hi"}])") +
+          (rest.empty() ? "" : ",") + std::string(rest) + "}",
+      ApiLimits{});
+}
+ApiResult<ApiRequest> completion(std::string_view fields) {
+  return parse_completion_request(std::string("{\"model\":\"m\",") + std::string(fields) + "}",
+                                  ApiLimits{});
+}
+
+TEST(OpenAiRequest, ChatDefaults) {
+  const auto request = chat("");
+  ASSERT_TRUE(request) << request.error().message;
+  EXPECT_EQ(request->model, "m");
+  EXPECT_FALSE(request->stream);
+  EXPECT_FALSE(request->max_tokens_given);
+  EXPECT_EQ(request->sampling.temperature, 1.0F);
+  EXPECT_EQ(request->messages[0]["content"], "hi");
+}
+
+TEST(OpenAiRequest, EveryServedFieldArrives) {
+  const auto r = chat(
+      R"("stream":true,"stream_options":{"include_usage":true},"n":2,"temperature":0.5,"top_p":0.9,
+    "top_k":40,"min_p":0.05,"repetition_penalty":1.1,"presence_penalty":0.3,"frequency_penalty":-0.2,"seed":-7,
+    "max_completion_tokens":20,"min_tokens":3,"ignore_eos":true,"stop":["a","b"],"stop_token_ids":[7],
+    "logit_bias":{"5":-100},"logprobs":true,"top_logprobs":2,"user":"u","chat_template_kwargs":{"enable_thinking":false})");
+  ASSERT_TRUE(r) << r.error().message;
+  EXPECT_TRUE(r->stream && r->include_usage && r->seed_given && r->max_tokens_given);
+  EXPECT_EQ(r->n, 2);
+  const SamplingParams& s = r->sampling;
+  EXPECT_EQ(s.max_tokens, Tokens(20));
+  EXPECT_EQ(s.stop_strings, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(s.stop_ids, std::vector<TokenId>{7});
+  EXPECT_EQ(s.logit_bias[0].first, 5);
+  EXPECT_EQ(s.logprobs, 2);
+  EXPECT_EQ(s.seed, static_cast<std::uint64_t>(-7));
+  EXPECT_EQ(r->template_options["enable_thinking"], false);
+}
+
+TEST(OpenAiRequest, TextPartsAreJoined) {
+  const auto r = parse_chat_request(
+      R"({"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]})",
+      ApiLimits{});
+  ASSERT_TRUE(r) << r.error().message;
+  EXPECT_EQ(r->messages[0]["content"], "ab");
+}
+
+TEST(OpenAiRequest, FieldsThatSteerTheHandoffAreDropped) {
+  EXPECT_TRUE(chat(
+      R"("kv_transfer_params":{"remote_host":"10.0.0.1"},"bootstrap_host":"x","bootstrap_room":1)"));
+}
+
+struct Bad {
+  const char* fields;
+  const char* param;
+};
+class ChatMistakes : public testing::TestWithParam<Bad> {};
+
+TEST_P(ChatMistakes, AreRefusedByName) {
+  const auto r = chat(GetParam().fields);
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().status, 400);
+  EXPECT_EQ(r.error().param, GetParam().param) << r.error().message;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, ChatMistakes,
+    testing::Values(
+        Bad{R"("temperature":3)", "temperature"}, Bad{R"("temperature":"1")", "temperature"},
+        Bad{R"("top_p":1.1)", "top_p"}, Bad{R"("n":0)", "n"}, Bad{R"("n":1000000)", "n"},
+        Bad{R"("n":1.5)", "n"}, Bad{R"("max_tokens":0)", "max_tokens"},
+        Bad{R"("max_tokens":3,"max_completion_tokens":4)", "max_completion_tokens"},
+        Bad{R"("max_tokens":3,"min_tokens":4)", "min_tokens"}, Bad{R"("stop":[""])", "stop"},
+        Bad{R"("stop":[1])", "stop"}, Bad{R"("stop":{})", "stop"}, Bad{R"("seed":"x")", "seed"},
+        Bad{R"("seed":1e30)", "seed"}, Bad{R"("logit_bias":{"x":1})", "logit_bias"},
+        Bad{R"("logit_bias":{"1":101})", "logit_bias"}, Bad{R"("logit_bias":[1])", "logit_bias"},
+        Bad{R"("top_logprobs":2)", "top_logprobs"},
+        Bad{R"("logprobs":true,"top_logprobs":21)", "top_logprobs"},
+        Bad{R"("stream_options":{"include_usage":true})", "stream_options"},
+        Bad{R"("stream":true,"stream_options":{"foo":1})", "stream_options.foo"},
+        Bad{R"("tools":[{"type":"function"}])", "tools"},
+        Bad{R"("response_format":{"type":"json_object"})", "response_format"},
+        Bad{R"("audio":{})", "audio"}, Bad{R"("foo":1)", "foo"}, Bad{R"("stream":1)", "stream"},
+        Bad{R"("prediction":{})", "prediction"}, Bad{R"("store":true)", "store"}));
+
+TEST(OpenAiRequest, MessagesAreChecked) {
+  const auto param = [](const char* messages) {
+    const auto r = parse_chat_request(std::string("{\"messages\":") + messages + "}", ApiLimits{});
+    return r ? std::string("accepted") : r.error().param;
+  };
+  EXPECT_EQ(param("[]"), "messages");
+  EXPECT_EQ(param("\"hi\""), "messages");
+  EXPECT_EQ(param("[1]"), "messages[0].role");
+  EXPECT_EQ(param(R"([{"role":"user"}])"), "messages[0].content");
+  EXPECT_EQ(param(R"([{"role":"user","content":3}])"), "messages[0].content");
+  EXPECT_EQ(param(R"([{"role":"user","content":[{"type":"image_url"}]}])"), "messages[0].content");
+  EXPECT_EQ(param((std::string(100, '[') + std::string(100, ']')).c_str()), "messages");
+}
+
+TEST(OpenAiRequest, BodiesThatAreNotObjects) {
+  for (const char* body : {"", "[]", "{", "{\"a\":\"\xFF\"}", "nul", "{} x"}) {
+    const auto r = parse_chat_request(body, ApiLimits{});
+    ASSERT_FALSE(r) << body;
+    EXPECT_EQ(r.error().code, "invalid_json") << body;
+  }
+}
+
+TEST(OpenAiRequest, CompletionPrompts) {
+  EXPECT_EQ(std::get<std::string>(completion(R"("prompt":"a")")->prompts[0]), "a");
+  EXPECT_EQ(std::get<std::vector<TokenId>>(completion(R"("prompt":[1,2])")->prompts[0]),
+            (std::vector<TokenId>{1, 2}));
+  EXPECT_EQ(completion(R"("prompt":["a","b"])")->prompts.size(), 2u);
+  EXPECT_EQ(completion(R"("prompt":[[1],[2]])")->prompts.size(), 2u);
+  EXPECT_EQ(completion(R"("prompt":"a")")->sampling.max_tokens, Tokens(16));
+  for (const char* bad : {R"("prompt":[])", R"("prompt":[1,-2])", R"("prompt":{})",
+                          R"("prompt":["a",1])", R"("n":1)"}) {
+    const auto r = completion(bad);
+    ASSERT_FALSE(r) << bad;
+    EXPECT_EQ(r.error().param, "prompt") << bad;
+  }
+  EXPECT_EQ(completion(R"("prompt":["a","b","c"],"n":10)").error().param, "n");
+  EXPECT_EQ(completion(R"("prompt":"a","echo":true,"logprobs":1)")->sampling.prompt_logprobs, 1);
+  EXPECT_EQ(completion(R"("prompt":"a","best_of":2)").error().param, "best_of");
+}
+
+TEST(OpenAiResponse, ChatChunksEscapeAndEnd) {
+  const StreamRenderer renderer({ApiRequest::Kind::kChat, "chatcmpl-1", "m", 5}, true, false);
+  std::string out;
+  renderer.append_chunk(out, 0, "a\"\n", "", FinishReason::kNone, {});
+  EXPECT_EQ(out,
+            "data: "
+            "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":5,\"model\":"
+            "\"m\",\"choices\":["
+            "{\"index\":0,\"delta\":{\"content\":\"a\\\"\\n\"},\"logprobs\":null,\"finish_reason\":"
+            "null}],\"usage\":null}\n\n");
+  for (const std::string& event : {renderer.first(0), out, renderer.usage_chunk({3, 4, 1})}) {
+    EXPECT_TRUE(nlohmann::json::accept(event.substr(6, event.size() - 8))) << event;
+  }
+}
+
+TEST(OpenAiResponse, WholeAnswersAreJson) {
+  const auto bytes_of = [](TokenId id) { return id == 1 ? std::string("é") : std::string("\xFF"); };
+  const std::vector<TokenLogprobs> logprobs{{{1, -0.5F}, {{1, -0.5F}, {2, -1e30F}}}};
+  const std::string chat_logprobs = render_chat_logprobs(logprobs, bytes_of);
+  std::int64_t offset = 3;
+  const std::string old_logprobs = render_completion_logprobs({2}, logprobs, bytes_of, offset);
+  EXPECT_EQ(offset, 5);
+  for (const auto kind : {ApiRequest::Kind::kChat, ApiRequest::Kind::kCompletion}) {
+    const std::string answer =
+        render_answer({kind, "id", "m", 1},
+                      {{0, "x", kind == ApiRequest::Kind::kChat ? chat_logprobs : old_logprobs,
+                        FinishReason::kLength}},
+                      {1, 2, 0});
+    const auto parsed = nlohmann::json::parse(answer, nullptr, false);
+    ASSERT_FALSE(parsed.is_discarded()) << answer;
+    EXPECT_EQ(parsed["choices"][0]["finish_reason"], "length");
+    EXPECT_EQ(parsed["usage"]["total_tokens"], 3);
+  }
+}
+
+TEST(ApiError, IsOpenAisObject) {
+  const auto parsed = nlohmann::json::parse(to_json(invalid_field("n", "bad \"n\"")));
+  EXPECT_EQ(parsed["error"]["param"], "n");
+  EXPECT_EQ(parsed["error"]["code"], nullptr);
+  EXPECT_EQ(to_api_error({ErrorCode::kNoCapacity, "busy"}).status, 429);
+}
+
+}  // namespace
+}  // namespace pd::protocol
