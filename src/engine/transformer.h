@@ -11,36 +11,27 @@
 
 #include "base/thread_pool.h"
 #include "base/units.h"
+#include "engine/forward_pass.h"
 #include "engine/kernels/kernels.h"
 #include "engine/kv_view.h"
 #include "engine/weights.h"
 
 namespace pd::engine {
 
-// Consecutive tokens of one sequence. Positions [0, position) are in `kv` already; the pass writes
-// [position, position + tokens.size()).
-struct Segment {
-  std::span<const TokenId> tokens;  // at least 1, ids < vocab
-  Tokens position;
-  KvView kv;
-  // Logits are computed for the last `logits_rows` tokens of the segment (0: none, 1: the usual).
-  std::int32_t logits_rows = 0;
-};
-
-class Transformer {
+class Transformer final : public ForwardPass {
  public:
   // All three outlive it. `rows_max`: most tokens of one forward(); scratch is sized for it.
   Transformer(const Weights& weights, const Kernels& kernels, ThreadPool& pool,
               std::int32_t rows_max);
-  ~Transformer();
+  ~Transformer() override;
 
   // Sum of tokens <= rows_max. Segments have distinct KV rows to write. Result: one row of vocab
   // f32 per requested logits row, in order of segments; valid until the next call. Blocks the
   // caller.
-  std::span<const float> forward(std::span<const Segment> segments);
+  std::span<const float> forward(std::span<const Segment> segments) override;
 
-  std::int32_t vocab() const;
-  std::int32_t rows_max() const;
+  std::int32_t vocab() const override;
+  std::int32_t rows_max() const override;
 
  private:
   struct Impl;
