@@ -15,14 +15,13 @@
 #include <variant>
 #include <vector>
 
+#include "base/role.h"
 #include "base/time.h"
 #include "base/units.h"
 #include "policy/request.h"
 #include "policy/worker_pool.h"
 
 namespace pd::policy {
-
-enum class Role : std::uint8_t { kNone = 0, kPrefill = 1, kDecode = 2, kBoth = 3 };
 
 // A member of the group as the topology tells it. WorkerIds are never reused: a restarted worker is
 // another one.

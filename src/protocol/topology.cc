@@ -68,23 +68,23 @@ Result<Instance> parse_instance(const Json& json) {
 
 }  // namespace
 
-std::string_view to_string(InstanceRole role) {
+std::string_view to_string(Role role) {
   switch (role) {
-    case InstanceRole::kNone:
+    case Role::kNone:
       return "none";
-    case InstanceRole::kPrefill:
+    case Role::kPrefill:
       return "prefill";
-    case InstanceRole::kDecode:
+    case Role::kDecode:
       return "decode";
-    case InstanceRole::kBoth:
+    case Role::kBoth:
       return "both";
   }
   return "none";
 }
 
-Result<InstanceRole> parse_role(std::string_view text) {
+Result<Role> parse_role(std::string_view text) {
   for (const auto role :
-       {InstanceRole::kNone, InstanceRole::kPrefill, InstanceRole::kDecode, InstanceRole::kBoth}) {
+       {Role::kNone, Role::kPrefill, Role::kDecode, Role::kBoth}) {
     if (text == to_string(role)) return role;
   }
   return error(ErrorCode::kInvalidArgument,

@@ -8,19 +8,19 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/role.h"
 #include "base/units.h"
 
 namespace pd::protocol {
 
-enum class InstanceRole : std::uint8_t { kNone = 0, kPrefill = 1, kDecode = 2, kBoth = 3 };
-std::string_view to_string(InstanceRole role);
-Result<InstanceRole> parse_role(std::string_view text);
+std::string_view to_string(Role role);
+Result<Role> parse_role(std::string_view text);
 
 struct Instance {
   WorkerId id;          // given by the controller, never reused
   BootId boot;          // an instance is (address, boot id)
   std::string address;  // "host:port" of its P/D verbs
-  InstanceRole role = InstanceRole::kNone;
+  Role role = Role::kNone;
   int slots = 0;         // prompts a P holds at once
   int batch_places = 0;  // requests in a D's step
   bool admits = true;    // false: draining

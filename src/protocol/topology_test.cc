@@ -11,8 +11,8 @@ TEST(Topology, RoundTrips) {
   topology.fence = 2;
   topology.layout_hash = 0xFFFFFFFFFFFFFFFFu;
   topology.instances = {
-      {WorkerId(1), BootId(~0ull), "127.0.0.1:1", InstanceRole::kPrefill, 4, 0, true},
-      {WorkerId(2), BootId(5), "127.0.0.1:2", InstanceRole::kDecode, 0, 32, false}};
+      {WorkerId(1), BootId(~0ull), "127.0.0.1:1", Role::kPrefill, 4, 0, true},
+      {WorkerId(2), BootId(5), "127.0.0.1:2", Role::kDecode, 0, 32, false}};
   EXPECT_EQ(parse_topology(to_json(topology)).value(), topology);
 }
 
