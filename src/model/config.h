@@ -11,12 +11,14 @@
 namespace pd::model {
 
 struct RopeScaling {
-  enum class Kind { kNone, kLinear, kLlama3 };
+  // kFactors: one divisor per frequency, as GGUF files store Llama 3.1's scaling.
+  enum class Kind { kNone, kLinear, kLlama3, kFactors };
   Kind kind = Kind::kNone;
-  double factor = 1.0;
+  double factor = 1.0;                   // kLinear, kLlama3
   double low_freq_factor = 1.0;          // kLlama3
   double high_freq_factor = 4.0;         // kLlama3
   std::int64_t original_context = 8192;  // kLlama3: context before scaling, tokens
+  std::vector<float> factors;            // kFactors: head_dim / 2 divisors, each > 0
 };
 
 // Llama 2/3/3.1+, TinyLlama, SmolLM2, Mistral: neither flag. Qwen2/2.5: qkv_bias. Qwen3: qk_norm.
@@ -41,5 +43,12 @@ struct ModelConfig {
   std::optional<TokenId> bos;
   std::vector<TokenId> eos;  // generation ends at any of them
 };
+
+// RoPE's angle per position for each pair of dimensions: head_dim / 2 values, scaling applied.
+// Dimension i pairs with i + head_dim / 2 (Hugging Face order). Follows the f32 arithmetic of
+// `transformers` step by step, because that is what the models were trained with: at position p an
+// angle differs by p times the error of its frequency.
+// Source: Su et al. 2021, section 3.2.2; `transformers` modeling_rope_utils.py.
+std::vector<float> rope_frequencies(const ModelConfig& config);
 
 }  // namespace pd::model
