@@ -1,0 +1,217 @@
+#include "policy/group.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "base/rng.h"
+
+namespace pd::policy {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Drives a group whose instances do everything right unless told otherwise.
+class GroupTest : public testing::Test {
+ protected:
+  explicit GroupTest(GroupOptions options = {.prefill = 2, .decode = 2})
+      : group_(options, WorkerId(1)) {}
+
+  void poll() {
+    for (const auto& action : group_.poll(now_)) {
+      if (const auto* start = std::get_if<StartInstance>(&action)) started_.push_back(start->id);
+      if (const auto* assign = std::get_if<AssignRole>(&action)) assigned_.push_back(*assign);
+      if (const auto* warm = std::get_if<WarmUp>(&action)) warm_.push_back(*warm);
+      if (const auto* stop = std::get_if<StopInstance>(&action)) stopped_.push_back(stop->id);
+      if (std::holds_alternative<PublishMembers>(action)) published_.push_back(group_.members());
+    }
+  }
+  BootId boot(WorkerId id) { return BootId(id.value() * 100); }
+  void report(WorkerId id, bool loaded) {
+    group_.on_report(id, {boot(id), loaded, loaded, "", false}, now_);
+  }
+  void register_started() {
+    for (const WorkerId id : std::exchange(started_, {})) group_.on_registered(id, boot(id), now_);
+  }
+  void finish_warm_ups(bool ok = true) {
+    for (const WarmUp& warm : std::exchange(warm_, {}))
+      group_.on_warm(warm.prefill, warm.decode, ok, "no", now_);
+  }
+  void set_up() {
+    poll();
+    register_started();
+    poll();
+    for (const auto& assign : std::exchange(assigned_, {})) report(assign.id, true);
+    poll();
+    finish_warm_ups();
+    poll();
+  }
+
+  Time now_{seconds(1000)};
+  Group group_;
+  std::vector<WorkerId> started_, stopped_;
+  std::vector<AssignRole> assigned_;
+  std::vector<WarmUp> warm_;
+  std::vector<std::vector<WorkerId>> published_;
+};
+
+TEST_F(GroupTest, SetsUpInTheSafeOrder) {
+  poll();
+  ASSERT_EQ(started_.size(), 4u);
+  group_.on_registered(started_[0], boot(started_[0]), now_);
+  poll();
+  EXPECT_TRUE(assigned_.empty()) << "no role before all have reported";
+  register_started();
+  poll();
+  ASSERT_EQ(assigned_.size(), 4u);
+  for (const auto& assign : assigned_) EXPECT_EQ(assign.peers.size(), 2u);
+  EXPECT_TRUE(group_.members().empty());
+  for (const auto& assign : assigned_) report(assign.id, true);
+  poll();
+  EXPECT_EQ(warm_.size(), 2u) << "each P with a D";
+  EXPECT_TRUE(group_.members().empty()) << "nobody is announced before its warm-up";
+  finish_warm_ups();
+  poll();
+  EXPECT_TRUE(group_.complete());
+}
+
+TEST_F(GroupTest, OneDeathOneSubstitute) {
+  set_up();
+  ASSERT_TRUE(group_.complete());
+  published_.clear();
+  const WorkerId dead = group_.members()[3];
+  group_.on_exited(dead, "killed by signal 9", now_);
+  poll();
+  ASSERT_FALSE(published_.empty());
+  EXPECT_EQ(std::ranges::count(published_[0], dead), 0);
+  ASSERT_EQ(started_.size(), 1u);
+  EXPECT_TRUE(stopped_.empty());
+  EXPECT_EQ(group_.substitutes(), 1);
+  register_started();
+  poll();
+  ASSERT_EQ(assigned_.size(), 1u);
+  report(assigned_[0].id, true);
+  poll();
+  ASSERT_EQ(warm_.size(), 1u);
+  finish_warm_ups();
+  poll();
+  EXPECT_TRUE(group_.complete());
+  EXPECT_TRUE(started_.empty());
+}
+
+TEST_F(GroupTest, SilenceIsDeathAfterItsLimitAndMembershipGoesFirst) {
+  set_up();
+  const WorkerId silent = group_.members()[0];
+  const Time until = now_ + seconds(7);
+  while (now_ < until && stopped_.empty()) {
+    now_ += seconds(1);
+    for (const WorkerId id : group_.members()) {
+      if (id != silent) report(id, true);
+    }
+    poll();
+  }
+  ASSERT_EQ(stopped_, std::vector<WorkerId>{silent});
+  EXPECT_EQ(std::ranges::count(group_.members(), silent), 0);
+  EXPECT_EQ(started_.size(), 1u);
+  group_.on_exited(silent, "killed by signal 9", now_);
+  poll();
+  EXPECT_EQ(started_.size(), 1u) << "its exit is the same death";
+}
+
+TEST_F(GroupTest, AnInstanceThatDiesBeforeItServesIsTriedAgainEverMoreSlowly) {
+  poll();
+  register_started();
+  poll();
+  assigned_.clear();
+  std::vector<Duration> gaps;
+  WorkerId victim(1);
+  for (int i = 0; i < 5; ++i) {
+    group_.on_exited(victim, "exit status 1", now_);
+    const Time died = now_;
+    started_.clear();
+    poll();
+    while (started_.empty()) {
+      now_ = std::max(now_ + milliseconds(1), *group_.next_deadline());
+      for (const auto& [id, instance] : group_.instances()) report(id, false);
+      poll();
+    }
+    gaps.push_back(now_ - died);
+    victim = started_[0];
+    EXPECT_EQ(started_.size(), 1u);
+  }
+  EXPECT_TRUE(std::ranges::is_sorted(gaps));
+  EXPECT_GE(gaps.back(), 8 * gaps.front());
+}
+
+TEST_F(GroupTest, AFailedWarmUpAnnouncesNobodyAndIsTriedAgain) {
+  poll();
+  register_started();
+  poll();
+  for (const auto& assign : assigned_) report(assign.id, true);
+  poll();
+  finish_warm_ups(false);
+  EXPECT_TRUE(group_.members().empty());
+  poll();
+  EXPECT_EQ(warm_.size(), 2u);
+}
+
+TEST_F(GroupTest, AnotherProcessOnTheAddressIsNotTheInstance) {
+  set_up();
+  const WorkerId id = group_.members()[0];
+  group_.on_report(id, {BootId(1), true, true, "", false}, now_);
+  poll();
+  EXPECT_EQ(stopped_, std::vector<WorkerId>{id});
+}
+
+// Random deaths, silences and failures: the membership holds only warmed instances, and never more
+// instances live than desired; when the trouble ends, the group becomes complete.
+TEST(GroupProperty, ConvergesAfterAnyTrouble) {
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    Rng rng(seed);
+    Time now{seconds(1000)};
+    Group group({.prefill = 2, .decode = 3}, WorkerId(1));
+    std::set<WorkerId> warmed;
+    std::map<WorkerId, bool> loading;
+    const auto step = [&](bool trouble) {
+      for (const auto& action : group.poll(now)) {
+        if (const auto* start = std::get_if<StartInstance>(&action)) {
+          if (trouble && rng.below(5) == 0)
+            group.on_exited(start->id, "failed", now);
+          else
+            group.on_registered(start->id, BootId(start->id.value()), now);
+        } else if (const auto* assign = std::get_if<AssignRole>(&action)) {
+          loading[assign->id] = true;
+        } else if (const auto* warm = std::get_if<WarmUp>(&action)) {
+          const bool ok = !trouble || rng.below(3) != 0;
+          if (ok) warmed.insert({warm->prefill, warm->decode});
+          group.on_warm(warm->prefill, warm->decode, ok, "failed", now);
+        } else if (const auto* stop = std::get_if<StopInstance>(&action)) {
+          group.on_exited(stop->id, "stopped", now);
+        }
+      }
+      for (const WorkerId id : group.members()) ASSERT_TRUE(warmed.contains(id)) << "seed " << seed;
+      int live = 0;
+      for (const auto& [id, instance] : group.instances())
+        live += instance.state != InstanceState::kStopping;
+      ASSERT_LE(live, 5) << "seed " << seed;
+    };
+    for (int round = 0; round < 600; ++round) {
+      const bool trouble = round < 200;
+      now += milliseconds(200);
+      std::vector<WorkerId> all;
+      for (const auto& [id, instance] : group.instances()) all.push_back(id);
+      for (const WorkerId id : all) {
+        if (trouble && rng.below(40) == 0)
+          group.on_exited(id, "killed", now);
+        else if (!trouble || rng.below(10) != 0)
+          group.on_report(id, {BootId(id.value()), loading[id], true, "", false}, now);
+      }
+      step(trouble);
+    }
+    EXPECT_TRUE(group.complete()) << "seed " << seed;
+  }
+}
+
+}  // namespace
+}  // namespace pd::policy
