@@ -65,20 +65,28 @@ class Tokenizer {
 
 // Decodes one sequence token by token; pieces concatenate to decode(ids, skip_special_tokens). Text
 // is handed out as soon as it cannot change: never a broken character. The tokenizer must outlive
-// it. Cheap to copy; one thread at a time.
+// it. Copying costs an allocation or two; one thread at a time.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens = true);
-  // Text that became final with this token; often empty inside a multi-token character.
+  StreamDecoder(const StreamDecoder& other);
+  StreamDecoder& operator=(const StreamDecoder& other);
+  StreamDecoder(StreamDecoder&&) noexcept;  // the source may then only be assigned or destroyed
+  StreamDecoder& operator=(StreamDecoder&&) noexcept;
+  ~StreamDecoder();
+
+  // Text that became final with this token; often empty inside a multi-token character. With byte
+  // fallback (Llama 2) a run of byte tokens waits for its end: an invalid byte spoils the whole
+  // run. An id outside the vocabulary adds nothing.
   std::string append(TokenId id);
-  // The rest: incomplete bytes as U+FFFD.
+  // The rest: incomplete bytes as U+FFFD. Ends the stream: call it once, last.
   std::string finish();
 
  private:
+  struct State;
   const Tokenizer* tokenizer_;
   bool skip_special_;
-  bool first_ = true;
-  std::string pending_;  // bytes of an incomplete character
+  std::unique_ptr<State> state_;  // what the decoder's steps hold back
 };
 
 }  // namespace pd::model

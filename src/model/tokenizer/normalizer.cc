@@ -1,0 +1,114 @@
+#include "model/tokenizer/normalizer.h"
+
+#include <utility>
+
+namespace pd::model::tokenizing {
+
+Result<Pattern> Pattern::literal(std::string text) {
+  if (text.empty()) return error(ErrorCode::kUnsupported, "an empty string as a pattern");
+  return Pattern(std::move(text));
+}
+
+Result<Pattern> Pattern::regex(std::string_view oniguruma) {
+  auto made = Regex::create(oniguruma);
+  if (!made) return std::unexpected(made.error());
+  return Pattern(std::move(*made));
+}
+
+Status Pattern::find_all(std::string_view text, RegexScratch& scratch,
+                         const Regex::Found& found) const {
+  if (const auto* regex = std::get_if<Regex>(&what_)) return regex->find_all(text, scratch, found);
+  const std::string& literal = std::get<std::string>(what_);
+  for (std::size_t at = text.find(literal); at != std::string_view::npos;
+       at = text.find(literal, at + literal.size())) {
+    found(at, at + literal.size());
+  }
+  return {};
+}
+
+namespace {
+
+// The compatibility forms grow a text 18-fold at most, a space to U+2581 3-fold; a file of steps
+// that double each must not fill memory.
+constexpr std::size_t kGrowthMax = 64;
+constexpr std::size_t kGrowthFree = 64 * 1024;
+
+struct Application {
+  std::string& text;
+  RegexScratch& scratch;
+  bool& moved_start;
+  std::size_t limit;  // of the result's bytes
+
+  Status operator()(NormalForm form) const {
+    text = normalized(text, form);
+    return {};
+  }
+  Status operator()(const normalize::Prepend& step) const {
+    if (!text.empty()) text.insert(0, step.text);
+    return {};
+  }
+  Status operator()(const normalize::Replace& step) const {
+    std::string out;
+    std::size_t copied = 0;
+    const auto replaced =
+        step.pattern.find_all(text, scratch, [&](std::size_t begin, std::size_t end) {
+          if (out.size() <= limit) {
+            out.append(text, copied, begin - copied);
+            out.append(step.content);
+          }
+          copied = end;
+        });
+    if (!replaced) return replaced;
+    out.append(text, copied);
+    text = std::move(out);
+    return {};
+  }
+  Status operator()(const normalize::Strip& step) const {
+    std::size_t end = text.size();
+    while (step.right && end > 0) {
+      std::size_t before = end;
+      if (!is_white_space(previous_code_point(text, before))) break;
+      end = before;
+    }
+    std::size_t begin = 0;
+    while (step.left && begin < end) {
+      std::size_t behind = begin;
+      if (!is_white_space(next_code_point(text, behind))) break;
+      begin = behind;
+    }
+    moved_start = moved_start || begin > 0;
+    text = text.substr(begin, end - begin);
+    return {};
+  }
+  Status operator()(normalize::Lowercase) const {
+    text = lower_cased(text);
+    return {};
+  }
+  Status operator()(normalize::StripAccents) const {
+    std::string out;
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t begin = at;
+      if (!is_mark(next_code_point(text, at))) out.append(text, begin, at - begin);
+    }
+    text = std::move(out);
+    return {};
+  }
+};
+
+}  // namespace
+
+Result<std::string> Normalizer::apply(std::string text, RegexScratch& scratch,
+                                      bool& moved_start) const {
+  const std::size_t limit = text.size() * kGrowthMax + kGrowthFree;
+  for (const auto& step : steps_) {
+    const auto applied = std::visit(Application{text, scratch, moved_start, limit}, step);
+    if (!applied) return std::unexpected(applied.error());
+    if (text.size() > limit) {
+      return error(ErrorCode::kTooLarge,
+                   "the tokenizer's normalizer grows the text beyond measure");
+    }
+  }
+  return text;
+}
+
+}  // namespace pd::model::tokenizing
