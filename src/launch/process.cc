@@ -52,12 +52,8 @@ void close_range_of(unsigned first, unsigned last) {
   unsigned next = 3;
   for (const int fd : plan.keep) {
     if (fd < 3) continue;
-    if (fd == plan.report) {
-      next = static_cast<unsigned>(fd) + 1;  // closed by exec
-      continue;
-    }
     close_range_of(next, static_cast<unsigned>(fd) - 1);
-    ::fcntl(fd, F_SETFD, 0);
+    if (fd != plan.report) ::fcntl(fd, F_SETFD, 0);  // exec closes the report
     next = static_cast<unsigned>(fd) + 1;
   }
   close_range_of(next, ~0U);
