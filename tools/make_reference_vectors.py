@@ -268,10 +268,11 @@ def make(name, folder, out):
     candidates = greedy_candidates(kind, tokenizer, vocab, rng)
     found, facts = greedy_vectors(model, exact_model, candidates, GREEDY_PROMPTS)
     tensors |= found
+    stored_config = json.loads((folder / "config.json").read_text())
     metadata = {
         "model": name,
         "weights_sha256": weights_sha256(folder),
-        "weights_dtype": str(model.config.dtype),
+        "weights_dtype": stored_config.get("torch_dtype") or stored_config["dtype"],
         "seed": str(SEED),
         "command": f"python3 tools/make_reference_vectors.py {name}=FOLDER",
         "versions": json.dumps({"python": platform.python_version(), "torch": torch.__version__,
