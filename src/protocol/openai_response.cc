@@ -69,8 +69,9 @@ StreamRenderer::StreamRenderer(const AnswerIdentity& identity, bool include_usag
     : identity_(identity), include_usage_(include_usage), continuous_usage_(continuous_usage) {
   const char* object =
       identity.kind == ApiRequest::Kind::kChat ? "chat.completion.chunk" : "text_completion";
-  prefix_ = fmt::format(R"(data: {{"id":{},"object":"{}","created":{},"model":{},"choices":[)",
-                        json_string(identity.id), object, identity.created, json_string(identity.model));
+  prefix_ =
+      fmt::format(R"(data: {{"id":{},"object":"{}","created":{},"model":{},"choices":[)",
+                  json_string(identity.id), object, identity.created, json_string(identity.model));
 }
 
 std::string StreamRenderer::first(int choice) const {
@@ -129,9 +130,9 @@ std::string StreamRenderer::error_event(const ApiError& error) {
 std::string render_answer(const AnswerIdentity& identity,
                           const std::vector<FinishedChoice>& choices, const Usage& usage) {
   const bool chat = identity.kind == ApiRequest::Kind::kChat;
-  std::string out = fmt::format(R"({{"id":{},"object":"{}","created":{},"model":{},"choices":[)",
-                                json_string(identity.id), chat ? "chat.completion" : "text_completion",
-                                identity.created, json_string(identity.model));
+  std::string out = fmt::format(
+      R"({{"id":{},"object":"{}","created":{},"model":{},"choices":[)", json_string(identity.id),
+      chat ? "chat.completion" : "text_completion", identity.created, json_string(identity.model));
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const FinishedChoice& choice = choices[i];
     if (i > 0) out += ',';

@@ -3,8 +3,8 @@
 //
 //   POST /pd/v1/prefill   body PrefillRequest -> stream of frames: Accepted | Rejected | Fault,
 //   then
-//                         Tokens, Prefilled, and Released when D has pulled the KV (or the lease
-//                         ended)
+//                         Prefilled, Tokens (the first one), and Released when D has pulled the KV
+//                         (or the lease ended)
 //   POST /pd/v1/decode    body DecodeRequest  -> stream of frames: Accepted | Rejected | Fault,
 //   then
 //                         Tokens ... until one of them carries a finish reason; or Evicted

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "protocol/control_messages.h"
+
 namespace pd::protocol {
 namespace {
 
@@ -10,9 +12,8 @@ TEST(Topology, RoundTrips) {
   topology.revision = 7;
   topology.fence = 2;
   topology.layout_hash = 0xFFFFFFFFFFFFFFFFu;
-  topology.instances = {
-      {WorkerId(1), BootId(~0ull), "127.0.0.1:1", Role::kPrefill, 4, 0, true},
-      {WorkerId(2), BootId(5), "127.0.0.1:2", Role::kDecode, 0, 32, false}};
+  topology.instances = {{WorkerId(1), BootId(~0ull), "127.0.0.1:1", Role::kPrefill, 4, 0, true},
+                        {WorkerId(2), BootId(5), "127.0.0.1:2", Role::kDecode, 0, 32, false}};
   EXPECT_EQ(parse_topology(to_json(topology)).value(), topology);
 }
 
@@ -25,6 +26,33 @@ TEST(Topology, RefusesWhatItDoesNotUnderstand) {
        R"({"revision":1,"fence":1,"layout_hash":"0","instances":[{"id":1,"boot":"1","address":"a","role":"king","slots":1,"batch_places":1,"admits":true}]})"}) {
     EXPECT_FALSE(parse_topology(bad)) << bad;
   }
+}
+
+TEST(ControlMessages, RoundTrip) {
+  const Registration registration{WorkerId(3), BootId(~0ull), "127.0.0.1:5",
+                                  std::string("\0\xFF", 2)};
+  EXPECT_EQ(parse_registration(to_json(registration)).value(), registration);
+  const Assignment assignment{Role::kDecode, 7, {{BootId(1), "abc"}, {BootId(2), ""}}};
+  EXPECT_EQ(parse_assignment(to_json(assignment)).value(), assignment);
+  WorkerStatus status;
+  status.id = WorkerId(9);
+  status.role = Role::kBoth;
+  status.load_fraction = 0.5;
+  status.trouble = "loading \"weights\"";
+  status.blocks_total = 100;
+  EXPECT_EQ(parse_worker_status(to_json(status)).value(), status);
+}
+
+TEST(ControlMessages, NameTheFieldThatIsWrong) {
+  EXPECT_NE(
+      parse_assignment(R"({"role":"king","fence":1,"peers":[]})").error().message.find("'role'"),
+      std::string::npos);
+  EXPECT_NE(parse_assignment(R"({"role":"decode","fence":1,"peers":[{"boot":"x"}]})")
+                .error()
+                .message.find("'boot'"),
+            std::string::npos);
+  EXPECT_NE(parse_registration("[1]").error().message.find("the object"), std::string::npos);
+  EXPECT_FALSE(parse_worker_status("{}"));
 }
 
 }  // namespace
