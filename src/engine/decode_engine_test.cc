@@ -34,7 +34,7 @@ class DecodeEngineTest : public testing::Test {
     ASSERT_TRUE(pool.has_value());
     pool_ = std::make_unique<KvPool>(std::move(*pool));
     policy::GrowthOptions growth;
-    growth.first_guess = Tokens(1);
+    growth.margin = 0.0;  // no reserve: running out is what the tests are about
     blocks_ = std::make_unique<policy::KvBlocks>(BlockCount(blocks), Tokens(kBlockTokens), growth);
     DecodeEngineOptions options;
     options.batch_max = batch_max;
