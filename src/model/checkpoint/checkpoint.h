@@ -1,7 +1,7 @@
 // A model's files opened: configuration and weights, from a Hugging Face folder (config.json and
 // model.safetensors or model.safetensors.index.json with its shards) or from one GGUF file. Files
 // are untrusted: every offset, shape and count is checked before use; an error names the file and
-// the field.
+// the field in one line.
 #pragma once
 
 #include <cstdint>
@@ -25,23 +25,32 @@ namespace pd::model {
 class Checkpoint {
  public:
   // Opens, parses and validates all tensors that the configuration needs: name, shape, type,
-  // bounds.
+  // bounds. Tensors that it does not need are an error too (except rotary tables and the lm_head of
+  // tied embeddings), because they say that the model computes more than the configuration tells.
+  // Errors: kNotFound, kUnavailable (files), kCorrupt, kTooLarge, kUnsupported (content).
   static Result<std::unique_ptr<Checkpoint>> open(const std::filesystem::path& path);
   virtual ~Checkpoint() = default;
 
   virtual const ModelConfig& config() const = 0;
+  // Shape and stored type of a tensor that the configuration needs; nullopt for any other name.
   virtual std::optional<TensorInfo> tensor(std::string_view name) const = 0;
+
+  // The tensor as stored (little-endian, any alignment), inside the mapped file that all processes
+  // of a machine share. Empty when its rows are not in Hugging Face order or there is no such name.
+  virtual std::span<const std::byte> stored_bytes(std::string_view name) const = 0;
 
   // Rows [row, row + rows) of a matrix, or elements of a vector as one row, widened to f32 in `out`
   // (row-major, rows * columns values). A wrong name, row or size is a CHECK: ask tensor() first.
   virtual void read_f32(std::string_view name, std::int64_t row, std::int64_t rows,
                         std::span<float> out) const = 0;
 
-  // Identity of configuration and weights: XXH3 over the tensor bytes in a fixed order. Reads every
-  // byte on the first call (cached).
+  // Identity of what the forward pass computes: XXH3 over the configuration's dimensions and RoPE
+  // frequencies and over every needed tensor's name, type, shape and bytes as stored, by name.
+  // Reads every byte on the first call; later calls and calls that run at the same time share the
+  // result.
   virtual std::uint64_t weights_digest() const = 0;
 
-  // Widest storage type among the matrices: kF32 only if a matrix is stored as f32.
+  // The storage type among the matrices that comes first in F32, F16, BF16, Q8_0, Q4_1, Q4_0.
   virtual DType widest_dtype() const = 0;
 
   // What the tokenizer and the chat template need from the same files.

@@ -1,4 +1,7 @@
-// GGUF container (versions 2 and 3): typed metadata and tensor directory of one mapped file.
+// GGUF container (versions 2 and 3): typed metadata and tensor directory of one mapped file. After
+// open() or parse() every tensor lies inside the file, is aligned, overlaps no other and has the
+// bytes that its type and shape need; keys and names are unique. Metadata is bounded to 1 GiB and
+// 16 Mi array elements.
 // Source: github.com/ggml-org/ggml/blob/master/docs/gguf.md
 #pragma once
 
@@ -21,8 +24,8 @@ namespace pd::model {
 
 class Gguf {
  public:
-  // A metadata value. Integers and booleans of any width become int64 (uint64 over its range is
-  // refused), floats become double; arrays hold one element type.
+  // A metadata value. Integers of any width become int64 (uint64 over its range is refused),
+  // floats become double; arrays hold one element type, and those of booleans become int64.
   using Value = std::variant<std::int64_t, double, bool, std::string, std::vector<std::int64_t>,
                              std::vector<double>, std::vector<std::string>>;
   struct Tensor {
@@ -30,6 +33,8 @@ class Gguf {
     std::span<const std::byte> data;
   };
 
+  // Errors: kNotFound, kUnavailable (the file), kCorrupt (truncated or lying), kUnsupported (byte
+  // order, version, a tensor type that cannot be widened).
   static Result<std::unique_ptr<Gguf>> open(const std::filesystem::path& path);
   // Parses `bytes`, which must outlive the result; `name` stands for the file in messages.
   static Result<std::unique_ptr<Gguf>> parse(std::span<const std::byte> bytes, std::string name);
@@ -47,6 +52,7 @@ class Gguf {
   const std::string& name() const { return name_; }
 
  private:
+  friend class GgufParser;
   Gguf() = default;
   std::string name_;
   std::optional<MappedFile> file_;
