@@ -23,41 +23,55 @@ struct HttpAddress {
 };
 // "127.0.0.1:8000", "[::1]:8000"
 Result<HttpAddress> parse_address(std::string_view text);
+std::string to_string(const HttpAddress& address);
 
 struct HttpCall {
   HttpAddress address;
   std::string method = "POST";
-  std::string target;
-  std::vector<Header> headers;
+  std::string target;           // "/v1/models?limit=3"
+  std::vector<Header> headers;  // Host, Content-Length and Connection are added
   std::string body;
   Duration connect_timeout{std::chrono::seconds(1)};
-  // Longest silence between bytes of the response once the request is out; nullopt: none.
+  // Longest silence: no byte of the request taken and none of the response arrived; nullopt: none.
   std::optional<Duration> read_timeout;
   Bytes response_bytes_max{64 * 1024 * 1024};
 };
 
 // Callbacks of one call, in this order: on_head once, on_data any number of times, on_end exactly
-// once.
+// once. Any may be empty. A failure can come before on_head or after any on_data. None runs inside
+// call() or cancel(); inside each of them call(), cancel() and the client's end are allowed.
 struct HttpCallHandlers {
   std::function<void(int status, const std::vector<Header>& headers)> on_head;
-  std::function<void(std::string_view bytes)>
-      on_data;  // body bytes without chunk framing, as they arrive
-  // Success: the response was complete. kUnavailable: connection refused, reset or cut short;
-  // kDeadlineExceeded: a timeout; kCancelled is never reported: cancel() ends all callbacks at
-  // once.
+  // Body bytes without chunk framing, as they arrive.
+  std::function<void(std::string_view bytes)> on_data;
+  // Success: the response was complete, whatever its status. kUnavailable: connection refused,
+  // reset or cut short; kDeadlineExceeded: a timeout; kCorrupt: not HTTP/1.1; kTooLarge: over
+  // response_bytes_max; kInvalidArgument: the call itself. kCancelled is never reported: cancel()
+  // ends all callbacks at once.
   std::function<void(Status)> on_end;
+};
+
+struct HttpClientOptions {
+  HttpLimits response_limits;  // header_bytes_max and headers_max of responses
+  int idle_per_address_max = 256;
+  // Shorter than HttpLimits::idle_timeout and than the 60 s of common proxies: we let go first.
+  Duration idle_timeout{std::chrono::seconds(30)};
+  // A used connection whose peer has not acknowledged a byte of the request after this is taken for
+  // dead. Above the first retransmission (200 ms), so that one lost packet is no reason.
+  Duration stale_after{std::chrono::milliseconds(500)};
 };
 
 class HttpClient {
  public:
-  using CallId = std::uint64_t;
-  explicit HttpClient(EventLoop& loop);  // outlives the client
-  ~HttpClient();                         // cancels what is under way
+  using CallId = std::uint64_t;                                          // never 0
+  explicit HttpClient(EventLoop& loop, HttpClientOptions options = {});  // outlives the client
+  ~HttpClient();  // cancels what is under way
 
   // A kept-alive connection that dies before a byte of the response arrived, and before the server
-  // can have acted on it (reset while idle), is replaced by a fresh one once, unseen (G28).
+  // can have acted on it, is replaced by a fresh one once, unseen (G28). "Cannot have acted": the
+  // peer's system has not acknowledged the whole request, or the method is idempotent.
   CallId call(HttpCall call, HttpCallHandlers handlers);
-  void cancel(CallId call);  // closes its connection; no callback runs afterwards
+  void cancel(CallId call);  // resets its connection; no callback runs afterwards
 
   // A whole response in one callback.
   struct Whole {
@@ -68,9 +82,12 @@ class HttpClient {
   CallId fetch(HttpCall call, std::function<void(Result<Whole>)> done);
 
   std::uint64_t connections_opened() const;
+  int connections_idle() const;
+  int calls_under_way() const;
+
+  struct Impl;  // net only
 
  private:
-  struct Impl;
   std::shared_ptr<Impl> impl_;
 };
 

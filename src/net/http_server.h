@@ -1,13 +1,15 @@
-// HTTP/1.1 server on an EventLoop. Strict parsing (RFC 9112): no bare LF, no obs-fold, no request
-// with both Content-Length and Transfer-Encoding, no signs or spaces in lengths. Keep-alive, no
-// pipelined concurrency (the next request of a connection is read when the response has ended),
-// Expect: 100-continue. Loop thread only.
+// HTTP/1.1 server on an EventLoop. Strict parsing (http_parser.h). Keep-alive, no pipelined
+// concurrency (the next request of a connection is read when the response has ended), Expect:
+// 100-continue. What the parser refuses is answered with a short JSON error and the connection
+// closed; handlers see well-formed requests only. Loop thread only.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "net/event_loop.h"
@@ -16,26 +18,32 @@
 namespace pd::net {
 
 // One response in the making. Copies refer to the same response. Every call after the connection
-// has gone is harmless and does nothing.
+// has gone is harmless and does nothing. What is written in one turn of the loop leaves in one
+// system call at its end (TCP_NODELAY: nothing waits longer). If all copies go before the response
+// has ended, the client gets a 500 or, after start(), a cut connection.
 class HttpResponse {
  public:
-  // A whole response.
+  // A whole response. For HEAD, 204 and 304 the body is left out.
   void send(int status, std::string_view content_type, std::string_view body,
             std::vector<Header> extra_headers = {});
 
-  // A streamed response (chunked): start, write any number of times, end. write() sends at once
-  // (TCP_NODELAY).
+  // A streamed response (chunked; for HTTP/1.0 delimited by close): start, write any number of
+  // times, end. write() without start() and a second start() or send() do nothing.
   void start(int status, std::string_view content_type, std::vector<Header> extra_headers = {});
   void write(std::string_view bytes);
   void end();
   // Cuts the connection: after start(), the only honest way to say that the rest will not come.
+  // Calls no on_close.
   void abort();
 
   bool open() const;     // the peer is connected and the response has not ended
   Bytes unsent() const;  // bytes accepted by write() that the socket has not taken
-  // Called once when the peer disconnects before end(), also when it is cut for being slow.
+  // Called once when the peer disconnects before end(), also when it is cut for being slow or by
+  // close_all(). A client that only ended its sending side still gets its response
+  // (docs/decisions/half-closed-clients.md). Never called from inside write().
   void on_close(std::function<void()> work);
-  // Called once as soon as unsent() falls below a quarter of write_buffer_max.
+  // Called once as soon as unsent() is below a quarter of write_buffer_max; never from inside this
+  // call.
   void on_drained(std::function<void()> work);
 
   struct Impl;  // net only
@@ -58,12 +66,15 @@ class HttpServer {
   // the system tells. `loop` outlives the server.
   static Result<std::unique_ptr<HttpServer>> create(EventLoop& loop, HttpServerOptions options,
                                                     Handler handler);
-  ~HttpServer();
+  ~HttpServer();  // cuts all connections; no callback runs afterwards
 
   std::uint16_t port() const;
   int connections() const;
+  // Connections not served: over connections_max or out of descriptors; answered with 503 if that
+  // was possible.
+  std::uint64_t connections_refused() const;
   void stop_accepting();  // established connections go on; idle kept-alive ones are closed
-  void close_all();
+  void close_all();       // cuts them
 
  private:
   struct Impl;

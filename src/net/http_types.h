@@ -15,7 +15,7 @@ using Header = std::pair<std::string, std::string>;  // name in lower case
 
 struct HttpRequest {
   std::string method;
-  std::string target;  // path and query as received
+  std::string target;  // path and query as received; an absolute-form target is reduced to them
   std::vector<Header> headers;
   std::string body;
   std::string peer;  // "127.0.0.1:4711"
@@ -30,16 +30,24 @@ struct HttpRequest {
 };
 
 struct HttpLimits {
-  Bytes header_bytes_max{64 * 1024};
+  Bytes header_bytes_max{64 * 1024};  // request line and all fields, line ends included
   int headers_max = 100;
   Bytes body_bytes_max{10 * 1024 * 1024};
-  Duration header_timeout{
-      std::chrono::seconds(10)};  // first byte to end of headers: slow-header attacks
+  // First byte to end of headers: slow-header attacks.
+  Duration header_timeout{std::chrono::seconds(10)};
   Duration body_timeout{std::chrono::seconds(60)};
-  Duration idle_timeout{std::chrono::seconds(75)};  // between requests on a kept-alive connection
-  // A response whose reader is slow: bytes we hold for it before it is cut.
+  // Between requests on a kept-alive connection; longer than HttpClientOptions::idle_timeout, so
+  // that our own clients let go first.
+  Duration idle_timeout{std::chrono::seconds(75)};
+  // A streamed response whose reader is slow: bytes we hold for it before it is cut. A whole
+  // response (HttpResponse::send) may be larger.
   Bytes write_buffer_max{1024 * 1024};
-  int connections_max = 60000;
+  // Bytes wait to be written and the peer has taken none for so long: it is cut.
+  Duration write_timeout{std::chrono::seconds(60)};
+  int connections_max = 60000;  // above it a new connection is answered with 503
 };
+
+// "OK", "Not Found"; "Unknown" for a status without a registered phrase.
+std::string_view reason_phrase(int status);
 
 }  // namespace pd::net

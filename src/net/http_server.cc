@@ -1,0 +1,163 @@
+#include "net/http_server.h"
+
+#include <fcntl.h>
+
+#include <array>
+#include <ctime>
+#include <utility>
+
+#include "base/log.h"
+#include "net/server_connection.h"
+#include "net/tcp_socket.h"
+
+namespace pd::net {
+namespace {
+
+constexpr int kAcceptsPerWake = 64;
+// Out of descriptors even with the reserve: look again after this.
+constexpr Duration kAcceptPause{std::chrono::milliseconds(100)};
+// Refusals come in thousands; one line for each would be a second outage.
+constexpr Duration kRefusalLogGap{std::chrono::seconds(10)};
+
+UniqueFd reserve_descriptor() { return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+
+}  // namespace
+
+struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
+  Impl(EventLoop& loop, HttpLimits limits, Handler handler)
+      : context(std::make_shared<ServerContext>(loop, limits, std::move(handler))),
+        pause(loop, [this] { watch.arm_readable(); }) {}
+
+  void on_acceptable();
+  bool accept_one();
+  void admit(UniqueFd socket, const SocketAddress& peer);
+  void refuse(UniqueFd socket, const char* reason);
+  void stop_accepting();
+  void close_all(bool tell_handlers);
+
+  std::shared_ptr<ServerContext> context;
+  UniqueFd listener;
+  FdWatch watch;
+  DeadlineTimer pause;
+  UniqueFd reserve;  // closed for a moment when no other descriptor is left, to answer with 503
+  std::uint16_t port = 0;
+  std::uint64_t refused = 0;
+  Time refusal_logged{};
+};
+
+void HttpServer::Impl::on_acceptable() {
+  const auto self = shared_from_this();
+  for (int i = 0; i < kAcceptsPerWake && listener; ++i) {
+    if (!accept_one()) return;
+  }
+  watch.arm_readable();
+}
+
+// False: nothing more to accept now, and what wakes us is armed.
+bool HttpServer::Impl::accept_one() {
+  AcceptResult got = accept_from(listener.get());
+  switch (got.outcome) {
+    case AcceptOutcome::kAccepted:
+      admit(std::move(got.socket), got.peer);
+      return true;
+    case AcceptOutcome::kRetry:
+      return true;
+    case AcceptOutcome::kNone:
+      watch.arm_readable();
+      return false;
+    case AcceptOutcome::kNoDescriptor:
+      break;
+  }
+  reserve.reset();
+  AcceptResult turned_away = accept_from(listener.get());
+  const bool accepted = turned_away.outcome == AcceptOutcome::kAccepted;
+  if (accepted) refuse(std::move(turned_away.socket), "the server is out of file descriptors");
+  reserve = reserve_descriptor();
+  if (accepted) return true;
+  pause.set(context->loop.now() + kAcceptPause);
+  return false;
+}
+
+void HttpServer::Impl::admit(UniqueFd socket, const SocketAddress& peer) {
+  if (context->connections.size() >= static_cast<std::size_t>(context->limits.connections_max)) {
+    return refuse(std::move(socket), "the server has as many connections as it accepts");
+  }
+  auto connection = std::make_shared<ServerConnection>(context, std::move(socket), peer.text());
+  context->connections.emplace(connection.get(), connection);
+  if (!connection->start()) {
+    ++refused;
+    connection->close(/*reset=*/true, /*tell_handler=*/false);
+  }
+}
+
+// Best effort: one write, no wait.
+void HttpServer::Impl::refuse(UniqueFd socket, const char* reason) {
+  ++refused;
+  const Time now = context->loop.now();
+  if (refusal_logged == Time{} || now - refusal_logged >= kRefusalLogGap) {
+    refusal_logged = now;
+    log::error("port {}: refusing connections: {} ({} refused so far)", port, reason, refused);
+  }
+  const std::string body = error_body(503, reason);
+  static const std::vector<Header> kRetryAfter = {{"retry-after", "1"}};
+  std::string answer;
+  append_response_head(answer, {.status = 503,
+                                .content_type = "application/json",
+                                .extra = &kRetryAfter,
+                                .content_length = body.size(),
+                                .close = true,
+                                .date = context->date.at(std::time(nullptr))});
+  // What has arrived is read first: unread input would turn the close into a reset, and the answer
+  // would be lost.
+  static_cast<void>(receive(socket.get(), context->read_buffer));
+  static_cast<void>(transmit(socket.get(), answer.append(body)));
+  shut_down_writing(socket.get());
+}
+
+void HttpServer::Impl::stop_accepting() {
+  pause.stop();
+  watch = FdWatch();
+  listener.reset();
+  context->stopping = true;
+  const auto connections = context->connections;  // closing takes them out of the original
+  for (const auto& [raw, connection] : connections) connection->close_when_idle();
+}
+
+void HttpServer::Impl::close_all(bool tell_handlers) {
+  const auto connections = context->connections;
+  for (const auto& [raw, connection] : connections)
+    connection->close(/*reset=*/true, tell_handlers);
+}
+
+Result<std::unique_ptr<HttpServer>> HttpServer::create(EventLoop& loop, HttpServerOptions options,
+                                                       Handler handler) {
+  auto impl = std::make_shared<Impl>(loop, options.limits, std::move(handler));
+  auto listener = listen_on(options.host, options.port);
+  if (!listener) return std::unexpected(listener.error());
+  const auto port = local_port(listener->get());
+  if (!port) return std::unexpected(port.error());
+  impl->listener = std::move(*listener);
+  impl->port = *port;
+  impl->reserve = reserve_descriptor();
+  auto watch = FdWatch::create(loop, impl->listener.get(),
+                               {.on_readable = [raw = impl.get()] { raw->on_acceptable(); }});
+  if (!watch) return std::unexpected(watch.error());
+  impl->watch = std::move(*watch);
+  impl->watch.arm_readable();
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+HttpServer::HttpServer(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+HttpServer::~HttpServer() {
+  impl_->stop_accepting();
+  impl_->close_all(/*tell_handlers=*/false);
+}
+
+std::uint16_t HttpServer::port() const { return impl_->port; }
+int HttpServer::connections() const { return static_cast<int>(impl_->context->connections.size()); }
+std::uint64_t HttpServer::connections_refused() const { return impl_->refused; }
+void HttpServer::stop_accepting() { impl_->stop_accepting(); }
+void HttpServer::close_all() { impl_->close_all(/*tell_handlers=*/true); }
+
+}  // namespace pd::net
