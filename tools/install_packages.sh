@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Installs what building and testing pdserve needs, from the packages of Debian 12 or Ubuntu 24.04. Installs
+# nothing when everything is there; says what it installs; asks nothing.
+set -euo pipefail
+
+packages=(
+  g++ cmake ninja-build pkg-config ccache git curl ca-certificates
+  libboost1.81-dev           # Asio: event loop
+  libssl-dev                 # TLS
+  libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev
+  libspdlog-dev libfmt-dev prometheus-cpp-dev
+  libucx-dev                 # KV transport
+  libpcre2-dev libutf8proc-dev libxxhash-dev libsqlite3-dev
+  libgtest-dev libgmock-dev libbenchmark-dev
+  clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev lld-19
+  python3 python3-venv python3-pip
+)
+
+missing=()
+for package in "${packages[@]}"; do
+  # A Boost newer than 1.81 serves as well (Ubuntu 24.04 has 1.83).
+  if [ "$package" = libboost1.81-dev ] && dpkg-query -W -f='${Status}' libboost1.83-dev 2>/dev/null | grep -q 'ok installed'; then
+    continue
+  fi
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if ! command -v apt-get >/dev/null; then
+  echo "This machine has no apt-get. Install the equivalents of: ${missing[*]}" >&2
+  exit 1
+fi
+sudo=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || { echo "Run as root, or install: apt-get install ${missing[*]}" >&2; exit 1; }
+  sudo=(sudo)
+fi
+echo "Installing packages: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${sudo[@]}" apt-get update -qq
+if ! apt-cache show libboost1.81-dev >/dev/null 2>&1; then
+  missing=("${missing[@]/libboost1.81-dev/libboost1.83-dev}")
+fi
+"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
