@@ -11,6 +11,7 @@ packages=(
   libspdlog-dev libfmt-dev prometheus-cpp-dev
   libucx-dev                 # KV transport
   libpcre2-dev libutf8proc-dev libxxhash-dev libsqlite3-dev
+  zlib1g-dev npm             # packed test data; vendors' tokenizers for the tests
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev lld-19
   python3 python3-venv python3-pip

@@ -352,14 +352,15 @@ Result<Surroundings> read_template(const JsonView& step, const Vocabulary& vocab
 Result<Surroundings> read_post_processor(const JsonView& section, const Vocabulary& vocabulary) {
   Surroundings out;
   std::size_t steps = 0;
+  int templates = 0;
   const auto done =
       for_each_step(section, "processors", steps, [&](const JsonView& step, auto type) -> Status {
         if (type == "ByteLevel") return {};  // moves offsets, which nobody asks for here
         if (type != "TemplateProcessing") return unknown_type(step, "post_processor", type);
+        if (templates++ > 0) return step.unsupported("a second template");
         auto around = read_template(step, vocabulary);
         if (!around) return std::unexpected(around.error());
-        out.before.insert(out.before.begin(), around->before.begin(), around->before.end());
-        out.behind.insert(out.behind.end(), around->behind.begin(), around->behind.end());
+        out = std::move(*around);
         return {};
       });
   if (!done) return std::unexpected(done.error());

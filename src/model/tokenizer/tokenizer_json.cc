@@ -187,6 +187,7 @@ Status read_added_tokens(const JsonView& document, TokenizerParts& parts) {
   const std::size_t model_tokens = parts.vocabulary.count();
   RegexScratch scratch;
   std::size_t index = 0;
+  std::size_t moved_ids = 0;
   for (const auto element : *array) {
     const JsonView item = member->item(element, index++);
     auto token = read_added_token(item);
@@ -196,9 +197,11 @@ Status read_added_tokens(const JsonView& document, TokenizerParts& parts) {
     if (!said) return std::unexpected(said.error());
     const auto known = parts.vocabulary.find(token->content);
     token->id = known ? *known : next_added_id(parts.added, model_tokens);
-    if (*said != token->id) {
-      log::warn("{}: the id is {}, not {} as the file says (it follows from the token's place)",
-                item.path(), token->id, *said);
+    if (*said != token->id && moved_ids++ == 0) {
+      log::warn(
+          "{}: the id is {}, not {} as the file says: ids of added tokens follow from their "
+          "places (said once per file)",
+          item.path(), token->id, *said);
     }
     if (!known) {
       if (auto added = parts.vocabulary.add(token->content, token->id); !added) return added;
