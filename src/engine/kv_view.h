@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/units.h"
+#include "engine/kernels/kernels.h"
 #include "protocol/kv_layout.h"
 
 namespace pd::engine {
@@ -40,6 +41,24 @@ class KvView {
 
   Tokens capacity() const { return capacity_; }
   const protocol::KvLayout& layout() const { return layout_; }
+
+  // All rows of (layer, K|V), as the kernels address them. Valid as long as the view's memory.
+  KvPlane plane(int layer, int k_or_v) const {
+    const std::int64_t head_row = layout_.head_row().value();
+    if (base_ != nullptr) {
+      return {.base = base_ + layout_.plane_offset(layer, k_or_v, capacity_).value(),
+              .head_bytes = head_row,
+              .token_bytes = layout_.row().value()};
+    }
+    // A BlockIndex is its number and nothing else.
+    static_assert(sizeof(BlockIndex) == sizeof(std::uint32_t));
+    return {.base = planes_[static_cast<std::size_t>(2 * layer + k_or_v)],
+            .table = reinterpret_cast<const std::uint32_t*>(table_.data()),
+            .block_tokens = layout_.block_tokens,
+            .block_bytes = layout_.block_plane().value(),
+            .head_bytes = layout_.block_tokens * head_row,
+            .token_bytes = head_row};
+  }
 
   // The run of rows of (layer, K|V, kv_head) that starts at `position`; position < capacity.
   KvRows rows(int layer, int k_or_v, int kv_head, std::int64_t position) const {

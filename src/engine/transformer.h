@@ -18,16 +18,21 @@
 
 namespace pd::engine {
 
+// How K and V of these weights are stored when these kernels compute them. Two sides may hand KV to
+// each other only if this is equal.
+protocol::KvLayout kv_layout(const Weights& weights, const Kernels& kernels,
+                             std::uint16_t block_tokens);
+
 class Transformer final : public ForwardPass {
  public:
-  // All three outlive it. `rows_max`: most tokens of one forward(); scratch is sized for it.
+  // All three outlive it. `rows_max`: most tokens of one forward(); scratch is sized for it, except
+  // for the logits, which grow to the most rows asked for.
   Transformer(const Weights& weights, const Kernels& kernels, ThreadPool& pool,
               std::int32_t rows_max);
   ~Transformer() override;
 
-  // Sum of tokens <= rows_max. Segments have distinct KV rows to write. Result: one row of vocab
-  // f32 per requested logits row, in order of segments; valid until the next call. Blocks the
-  // caller.
+  // As ForwardPass. KV views may differ in layout kind (contiguous, paged) and dtype; all have the
+  // model's layers, heads and head_dim.
   std::span<const float> forward(std::span<const Segment> segments) override;
 
   std::int32_t vocab() const override;

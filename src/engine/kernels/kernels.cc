@@ -1,0 +1,49 @@
+#include "engine/kernels/kernels.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "engine/kernels/tables.h"
+
+namespace pd::engine {
+namespace {
+
+struct Candidate {
+  const Kernels* kernels;
+  bool available;
+};
+
+// Slowest first.
+std::array<Candidate, 1> candidates() { return {{{&kReferenceKernels, true}}}; }
+
+}  // namespace
+
+std::string available_kernels() {
+  std::string out;
+  for (const Candidate& candidate : candidates()) {
+    if (!candidate.available) continue;
+    if (!out.empty()) out += ", ";
+    out += candidate.kernels->name;
+  }
+  return out;
+}
+
+Result<const Kernels*> select_kernels(std::string_view name) {
+  const auto all = candidates();
+  const Kernels* best = nullptr;
+  for (const Candidate& candidate : all) {
+    if (candidate.available) best = candidate.kernels;
+    if (candidate.kernels->name != name) continue;
+    if (candidate.available) return candidate.kernels;
+    return error(ErrorCode::kUnsupported,
+                 fmt::format("kernels \"{}\": this CPU does not have the instructions; it has {}",
+                             name, available_kernels()));
+  }
+  if (name == "auto") return best;
+  return error(ErrorCode::kInvalidArgument,
+               fmt::format("kernels \"{}\": no such set; choose auto or one of {}", name,
+                           available_kernels()));
+}
+
+}  // namespace pd::engine

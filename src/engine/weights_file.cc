@@ -1,0 +1,170 @@
+#include "engine/weights_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <system_error>
+
+#include "base/text.h"
+#include "base/unique_fd.h"
+
+namespace pd::engine {
+namespace {
+
+namespace fs = std::filesystem;
+
+double mebibytes(std::int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+// The kernel's estimate of what can be used without swapping. nullopt: it does not say.
+std::optional<std::int64_t> available_memory() {
+  // /proc files have no size to map or check: read what is there.
+  UniqueFd fd(::open("/proc/meminfo", O_RDONLY | O_CLOEXEC));
+  if (!fd) return std::nullopt;
+  std::array<char, 4096> text{};
+  const ssize_t n = ::read(fd.get(), text.data(), text.size() - 1);
+  if (n <= 0) return std::nullopt;
+  const char* line = std::strstr(text.data(), "MemAvailable:");
+  long long kibibytes = 0;
+  if (line == nullptr || std::sscanf(line, "MemAvailable: %lld kB", &kibibytes) != 1)
+    return std::nullopt;
+  return kibibytes * 1024;
+}
+
+std::unexpected<Error> system_error(const fs::path& path, std::string_view what) {
+  const int reason = errno;
+  return error(ErrorCode::kUnavailable,
+               fmt::format("{}: cannot {}: {}", path.string(), what, std::strerror(reason)));
+}
+
+std::unexpected<Error> disk_full(const fs::path& directory, std::int64_t bytes) {
+  std::error_code ignored;
+  const fs::space_info space = fs::space(directory, ignored);
+  return error(ErrorCode::kTooLarge,
+               fmt::format("{}: packed weights need {:.0f} MiB ({} bytes) of disk, {:.0f} MiB are "
+                           "free; free some or choose another directory",
+                           directory.string(), mebibytes(bytes), bytes,
+                           ignored ? 0.0 : mebibytes(static_cast<std::int64_t>(space.available))));
+}
+
+Status write_all(int fd, const fs::path& path, std::span<const std::byte> bytes,
+                 std::int64_t total) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && (errno == ENOSPC || errno == EDQUOT)) return disk_full(path.parent_path(), total);
+    if (n < 0) return system_error(path, "write");
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+  }
+  return {};
+}
+
+// Exclusive among processes until destroyed or the process ends. The file stays: removing it would
+// let two holders lock two different files of one name.
+Result<UniqueFd> lock(const fs::path& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!fd) return system_error(path, "create");
+  while (::flock(fd.get(), LOCK_EX) != 0) {
+    if (errno != EINTR) return system_error(path, "lock");
+  }
+  return fd;
+}
+
+// Flushes a directory, so that a rename inside it survives a power cut.
+Status flush_directory(const fs::path& directory) {
+  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd || ::fsync(fd.get()) != 0) return system_error(directory, "flush");
+  return {};
+}
+
+// The mapped image if it is exactly the expected one; nullopt if there is none or another.
+std::optional<MappedFile> map_image(const fs::path& path, const ImageHeader& expected) {
+  auto file = MappedFile::open(path);
+  if (!file) return std::nullopt;
+  ImageHeader header;
+  if (file->bytes().size() != static_cast<std::size_t>(expected.image_bytes)) return std::nullopt;
+  std::memcpy(&header, file->bytes().data(), sizeof(header));
+  if (header != expected) return std::nullopt;
+  return std::move(*file);
+}
+
+struct RemoveOnFailure {
+  fs::path path;
+  bool keep = false;
+  ~RemoveOnFailure() {
+    if (!keep) ::unlink(path.c_str());
+  }
+};
+
+Status pack(const model::Checkpoint& checkpoint, const ImagePlan& plan, const fs::path& path,
+            const std::function<void(std::int64_t)>& on_bytes) {
+  // One name for all attempts: what a killed process left is overwritten, never collected.
+  const fs::path temporary = path.string() + ".tmp";
+  UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!fd) return system_error(temporary, "create");
+  RemoveOnFailure cleanup{temporary};
+  // Reserves the space at once: a full disk is found now, not after a minute of work. File systems
+  // without the call report it, and writing finds out.
+  if (::fallocate(fd.get(), 0, 0, plan.bytes) != 0 && (errno == ENOSPC || errno == EDQUOT))
+    return disk_full(path.parent_path(), plan.bytes);
+  std::int64_t written = 0;
+  Status done = write_image(checkpoint, plan, [&](std::span<const std::byte> piece) -> Status {
+    if (Status wrote = write_all(fd.get(), temporary, piece, plan.bytes); !wrote) return wrote;
+    written += static_cast<std::int64_t>(piece.size());
+    on_bytes(written);
+    return {};
+  });
+  if (!done) return done;
+  if (::fsync(fd.get()) != 0) return system_error(temporary, "flush");
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return system_error(path, "rename to");
+  cleanup.keep = true;
+  return flush_directory(path.parent_path());
+}
+
+}  // namespace
+
+Status check_memory(std::int64_t bytes) {
+  const std::optional<std::int64_t> available = available_memory();
+  if (!available || *available >= bytes) return {};
+  return error(
+      ErrorCode::kTooLarge,
+      fmt::format("weights need {:.0f} MiB of memory, {:.0f} MiB are available; stop other "
+                  "programs or choose a smaller model",
+                  mebibytes(bytes), mebibytes(*available)));
+}
+
+Result<MappedFile> open_packed_image(const model::Checkpoint& checkpoint, const ImagePlan& plan,
+                                     const fs::path& directory,
+                                     const std::function<void(std::int64_t)>& on_bytes) {
+  std::error_code failed;
+  fs::create_directories(directory, failed);
+  if (failed) {
+    return error(ErrorCode::kUnavailable,
+                 fmt::format("{}: cannot create the directory for {:.0f} MiB of packed weights: {}",
+                             directory.string(), mebibytes(plan.bytes), failed.message()));
+  }
+  const std::uint64_t digest = checkpoint.weights_digest();
+  const ImageHeader expected = plan.header(digest);
+  const fs::path path =
+      directory / fmt::format("{}-{}-v{}.weights", to_hex(digest),
+                              plan.type == WeightType::kF32 ? "f32" : "bf16", kPackVersion);
+  // Finished images are never changed, so the usual case needs no lock.
+  if (auto image = map_image(path, expected)) return std::move(*image);
+  Result<UniqueFd> held = lock(path.string() + ".lock");
+  if (!held) return std::unexpected(held.error());
+  if (auto image = map_image(path, expected)) return std::move(*image);
+  if (Status enough = check_memory(plan.bytes); !enough) return std::unexpected(enough.error());
+  if (Status packed = pack(checkpoint, plan, path, on_bytes); !packed)
+    return std::unexpected(packed.error());
+  if (auto image = map_image(path, expected)) return std::move(*image);
+  return error(
+      ErrorCode::kCorrupt,
+      fmt::format("{}: differs from what was just written; check the disk", path.string()));
+}
+
+}  // namespace pd::engine
