@@ -184,14 +184,8 @@ Result<std::unique_ptr<Checkpoint>> open_huggingface(const std::filesystem::path
   auto files = SafetensorsFolder::open(folder);
   if (!files) return std::unexpected(files.error());
 
-  std::map<std::string, StoredTensor, std::less<>> directory;
-  for (const auto& [name, entry] : files->tensors()) {
-    const Safetensors::Tensor& tensor = *entry.tensor;
-    directory.emplace(std::string(name),
-                      StoredTensor{entry.file->name(), tensor.dtype, tensor.stored_type,
-                                   tensor.shape, tensor.data});
-  }
-  auto weights = bind_weights(*config, WeightNames::kHuggingface, directory, folder.string());
+  auto weights =
+      bind_weights(*config, WeightNames::kHuggingface, directory_of(*files), folder.string());
   if (!weights) return std::unexpected(weights.error());
   return std::make_unique<HuggingfaceCheckpoint>(std::move(*files), folder, std::move(*config),
                                                  std::move(*weights));
@@ -202,13 +196,7 @@ Result<std::unique_ptr<Checkpoint>> open_gguf(const std::filesystem::path& path)
   if (!file) return std::unexpected(file.error());
   auto config = config_from_gguf(**file);
   if (!config) return std::unexpected(config.error());
-  std::map<std::string, StoredTensor, std::less<>> directory;
-  for (const auto& [name, tensor] : (*file)->tensors()) {
-    const DType dtype = tensor.info.dtype;
-    directory.emplace(name, StoredTensor{path.string(), dtype, std::string(to_string(dtype)),
-                                         tensor.info.shape, tensor.data});
-  }
-  auto weights = bind_weights(*config, WeightNames::kGguf, directory, path.string());
+  auto weights = bind_weights(*config, WeightNames::kGguf, directory_of(**file), path.string());
   if (!weights) return std::unexpected(weights.error());
   return std::make_unique<GgufCheckpoint>(std::move(*file), path, std::move(*config),
                                           std::move(*weights));

@@ -102,9 +102,13 @@ Result<Safetensors::Tensor> read_entry(const nlohmann::json& json, std::span<con
                     *begin, *end, data.size()));
   }
   const std::uint64_t bits = *values * type->bits;  // below 2^62
-  if (bits % 8 != 0 || bits / 8 != *end - *begin) {
+  if (bits % 8 != 0) {
+    return bad(
+        fmt::format("shape: {} {} is no whole number of bytes", type_name, to_string(out.shape)));
+  }
+  if (bits / 8 != *end - *begin) {
     return bad(fmt::format("data_offsets: [{}, {}] is {} bytes, but {} {} needs {}", *begin, *end,
-                           *end - *begin, type_name, to_string(out.shape), (bits + 7) / 8));
+                           *end - *begin, type_name, to_string(out.shape), bits / 8));
   }
   out.data = data.subspan(*begin, *end - *begin);
   extent.begin = *begin;

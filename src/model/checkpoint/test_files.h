@@ -9,12 +9,14 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "model/checkpoint/weight_table.h"
 #include "model/config.h"
 
 namespace pd::model::test {
@@ -134,7 +136,7 @@ struct GgufFile {
   }
 };
 
-// Two layers, GQA, odd widths; heads * head_dim != hidden.
+// Two layers, GQA, widths that are no powers of two; heads * head_dim != hidden.
 inline ModelConfig tiny_config() {
   ModelConfig config;
   config.architecture = "llama";
@@ -147,6 +149,94 @@ inline ModelConfig tiny_config() {
   config.vocab = 16;
   config.context_max = Tokens(64);
   return config;
+}
+
+// Distinct values for every element of every tensor.
+inline std::string tiny_values(std::size_t tensor, std::int64_t count) {
+  std::string out;
+  for (std::int64_t i = 0; i < count; ++i) {
+    out += raw(static_cast<float>(tensor) + static_cast<float>(i) / 1024);
+  }
+  return out;
+}
+
+inline std::int64_t count_of(const std::vector<std::int64_t>& shape) {
+  std::int64_t out = 1;
+  for (const std::int64_t dim : shape) out *= dim;
+  return out;
+}
+
+// A complete model of `config`, F32.
+inline GgufFile tiny_gguf(const ModelConfig& config) {
+  GgufFile out;
+  const std::string prefix = config.architecture + ".";
+  const auto u32 = [&](std::string_view key, std::int64_t value) {
+    out.values.push_back(
+        GgufFile::u32(prefix + std::string(key), static_cast<std::uint32_t>(value)));
+  };
+  out.values.push_back(GgufFile::str("general.architecture", config.architecture));
+  u32("block_count", config.layers);
+  u32("embedding_length", config.hidden);
+  u32("feed_forward_length", config.intermediate);
+  u32("attention.head_count", config.heads);
+  u32("attention.head_count_kv", config.kv_heads);
+  u32("attention.key_length", config.head_dim);
+  u32("attention.value_length", config.head_dim);
+  u32("context_length", config.context_max.value());
+  out.values.push_back(GgufFile::f32(prefix + "attention.layer_norm_rms_epsilon", config.norm_eps));
+  out.values.push_back(
+      GgufFile::f32(prefix + "rope.freq_base", static_cast<float>(config.rope_theta)));
+  out.values.push_back(GgufFile::u32("tokenizer.ggml.bos_token_id", 1));
+  out.values.push_back(GgufFile::u32("tokenizer.ggml.eos_token_id", 2));
+  for (const WeightSpec& spec : weights_of(config)) {
+    GgufFile::Tensor tensor;
+    tensor.name = spec.gguf_name;
+    tensor.dims.assign(spec.shape.rbegin(), spec.shape.rend());
+    tensor.data = tiny_values(out.tensors.size(), count_of(spec.shape));
+    out.tensors.push_back(std::move(tensor));
+  }
+  return out;
+}
+
+struct SafetensorsText {
+  std::string header;
+  std::string data;
+  std::string bytes() const { return safetensors(header, data); }
+};
+
+// The tensors of `config` from index `first` on in steps of `step`: a shard. F32.
+inline SafetensorsText tiny_safetensors(const ModelConfig& config, std::size_t first = 0,
+                                        std::size_t step = 1) {
+  nlohmann::json header = nlohmann::json::object();
+  SafetensorsText out;
+  const std::vector<WeightSpec> specs = weights_of(config);
+  for (std::size_t i = first; i < specs.size(); i += step) {
+    const std::size_t begin = out.data.size();
+    out.data += tiny_values(i, count_of(specs[i].shape));
+    header[specs[i].name] = {
+        {"dtype", "F32"}, {"shape", specs[i].shape}, {"data_offsets", {begin, out.data.size()}}};
+  }
+  out.header = header.dump();
+  return out;
+}
+
+// config.json of `config`; fields can be changed before dump().
+inline nlohmann::json tiny_json(const ModelConfig& config) {
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"model_type", "llama"},
+          {"hidden_act", "silu"},
+          {"num_hidden_layers", config.layers},
+          {"hidden_size", config.hidden},
+          {"intermediate_size", config.intermediate},
+          {"num_attention_heads", config.heads},
+          {"num_key_value_heads", config.kv_heads},
+          {"head_dim", config.head_dim},
+          {"vocab_size", config.vocab},
+          {"max_position_embeddings", config.context_max.value()},
+          {"rms_norm_eps", 1e-5},
+          {"rope_theta", config.rope_theta},
+          {"bos_token_id", 1},
+          {"eos_token_id", 2}};
 }
 
 }  // namespace pd::model::test

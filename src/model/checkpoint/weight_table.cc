@@ -66,9 +66,28 @@ std::vector<WeightSpec> weights_of(const ModelConfig& config) {
   return out;
 }
 
+TensorDirectory directory_of(const Gguf& gguf) {
+  TensorDirectory out;
+  for (const auto& [name, tensor] : gguf.tensors()) {
+    const DType dtype = tensor.info.dtype;
+    out.emplace(name, StoredTensor{gguf.name(), dtype, std::string(to_string(dtype)),
+                                   tensor.info.shape, tensor.data});
+  }
+  return out;
+}
+
+TensorDirectory directory_of(const SafetensorsFolder& folder) {
+  TensorDirectory out;
+  for (const auto& [name, entry] : folder.tensors()) {
+    const Safetensors::Tensor& tensor = *entry.tensor;
+    out.emplace(std::string(name), StoredTensor{entry.file->name(), tensor.dtype,
+                                                tensor.stored_type, tensor.shape, tensor.data});
+  }
+  return out;
+}
+
 Result<WeightTable> bind_weights(const ModelConfig& config, WeightNames names,
-                                 const std::map<std::string, StoredTensor, std::less<>>& directory,
-                                 std::string_view source) {
+                                 const TensorDirectory& directory, std::string_view source) {
   const bool permuted = names == WeightNames::kGguf && has_permuted_rows(config);
   WeightTable out;
   std::set<std::string_view> used;

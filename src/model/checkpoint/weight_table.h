@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "base/result.h"
+#include "model/checkpoint/gguf.h"
+#include "model/checkpoint/safetensors_folder.h"
 #include "model/config.h"
 #include "model/tensor.h"
 
@@ -36,6 +38,10 @@ struct StoredTensor {
   std::span<const std::byte> data;
 };
 
+using TensorDirectory = std::map<std::string, StoredTensor, std::less<>>;  // by stored name
+TensorDirectory directory_of(const Gguf& gguf);
+TensorDirectory directory_of(const SafetensorsFolder& folder);
+
 enum class WeightNames { kHuggingface, kGguf };
 
 struct Weight {
@@ -48,11 +54,10 @@ struct Weight {
 
 using WeightTable = std::map<std::string, Weight, std::less<>>;  // by Hugging Face name
 
-// `directory`: by stored name. `source`: begins messages about absent tensors. Errors: kCorrupt
-// (absent, unexpected, wrong shape), kUnsupported (type).
+// `source` begins messages about absent tensors. Errors: kCorrupt (absent, wrong shape),
+// kUnsupported (unexpected, a type that is no weight type).
 Result<WeightTable> bind_weights(const ModelConfig& config, WeightNames names,
-                                 const std::map<std::string, StoredTensor, std::less<>>& directory,
-                                 std::string_view source);
+                                 const TensorDirectory& directory, std::string_view source);
 
 // The stored row that holds Hugging Face's `row`.
 //   Within a head of d rows the file has 0, d/2, 1, d/2 + 1, ...: Hugging Face's row h of the first
