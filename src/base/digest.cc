@@ -1,6 +1,12 @@
 #include "base/digest.h"
 
+// On x86 the library chooses the widest vectors of this CPU at run time (80 GB/s instead of 12 from
+// the cache on Zen 5); this header routes the calls there. The value is the same.
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>
+#else
 #include <xxhash.h>
+#endif
 
 #include "base/check.h"
 
