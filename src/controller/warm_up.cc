@@ -46,6 +46,7 @@ void WarmUpRun::start_decode(const std::vector<TokenId>& emitted) {
   message.layout_hash = plan_.layout_hash;
   message.deadline_ms = kDeadlineMs;
   message.prompt_tokens = kPromptTokens;
+  message.prompt_last = static_cast<TokenId>(kPromptTokens);
   message.emitted = emitted;
   message.sampling = sampling_;
   message.descriptor = descriptor_;

@@ -200,6 +200,7 @@ std::string encode(const DecodeRequest& m) {
   out.number(m.layout_hash);
   out.number(m.deadline_ms);
   out.number(m.prompt_tokens);
+  out.number(m.prompt_last);
   out.numbers(m.prompt);
   out.numbers(m.emitted);
   write(out, m.sampling);
@@ -215,6 +216,7 @@ Result<DecodeRequest> decode_decode_request(std::string_view bytes) {
   m.layout_hash = in.number<std::uint64_t>("layout hash");
   m.deadline_ms = in.number<std::uint32_t>("deadline");
   m.prompt_tokens = in.number<std::uint32_t>("prompt tokens");
+  m.prompt_last = in.number<TokenId>("last prompt token");
   in.numbers(m.prompt, "prompt", kTokensMax);
   in.numbers(m.emitted, "emitted", kTokensMax);
   m.sampling = read_sampling(in);

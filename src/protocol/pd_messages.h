@@ -57,6 +57,7 @@ struct DecodeRequest {
   std::uint64_t layout_hash = 0;
   std::uint32_t deadline_ms = 0;
   std::uint32_t prompt_tokens = 0;  // length of the prompt
+  TokenId prompt_last = 0;          // its last token: the output's text continues it
   std::vector<TokenId> prompt;      // empty unless sampling.repetition_penalty != 1
   std::vector<TokenId>
       emitted;  // output so far, at least 1; the last one's KV is not in the range yet
