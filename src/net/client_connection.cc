@@ -114,6 +114,13 @@ void ClientConnection::prepare(std::shared_ptr<ClientCall> call) {
 }
 
 void ClientConnection::begin_call() {
+  // What has arrived on an idle connection, its end or bytes that would pass for the response, is
+  // looked for before the request goes out.
+  if (used_before_) {
+    const IoResult got = receive(socket_.get(), owner_.read_buffer());
+    if (got.outcome == IoOutcome::kDone) return on_unasked_bytes();
+    if (got.outcome != IoOutcome::kWouldBlock) return on_end_of_stream(got.error_number);
+  }
   awaiting_acknowledgement_ = used_before_;
   if (used_before_) acknowledged_before_ = bytes_acknowledged(socket_.get());
   watch_.arm_readable();

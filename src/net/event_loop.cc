@@ -1,6 +1,5 @@
 #include "net/event_loop.h"
 
-#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <utility>
 
@@ -50,7 +49,6 @@ EventLoop::EventLoop() : impl_(std::make_unique<Impl>()) {}
 EventLoop::~EventLoop() = default;
 
 void EventLoop::run() {
-  const auto guard = asio::make_work_guard(impl_->context);
   impl_->context.run();
   impl_->context.restart();
 }

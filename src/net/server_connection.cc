@@ -49,8 +49,9 @@ Status ServerConnection::start() {
 
 void ServerConnection::close_when_idle() {
   if (phase_ == Phase::kReading && parser_.state() == RequestParser::State::kIdle) {
-    close(/*reset=*/false, /*tell_handler=*/false);
+    return close(/*reset=*/false, /*tell_handler=*/false);
   }
+  close_after_ = true;
 }
 
 // --- input ---------------------------------------------------------------------------------------
