@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "model/json_text.h"
 #include "model/tokenizer/unicode.h"
 
 namespace pd::model::tokenizing {
@@ -81,8 +82,8 @@ Result<Regex> Regex::create(std::string_view oniguruma) {
   pcre2_compile_context_free(context);
   if (code->code == nullptr) {
     return error(ErrorCode::kInvalidArgument,
-                 fmt::format("the regular expression \"{}\" does not compile: {}",
-                             oniguruma.substr(0, 200), pcre2_message(number)));
+                 fmt::format("the regular expression {} does not compile: {}", quote(oniguruma),
+                             pcre2_message(number)));
   }
   code->jit = pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE) == 0;
   return Regex(std::unique_ptr<const Code>(std::move(code)));

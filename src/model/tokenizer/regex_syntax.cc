@@ -9,6 +9,8 @@
 
 #include "model/tokenizer/regex.h"
 
+#include "model/json_text.h"
+
 namespace pd::model::tokenizing {
 namespace {
 
@@ -35,9 +37,9 @@ class Translation {
     while (ok_ && at_ < in_.size()) step();
     if (!ok_) {
       return error(ErrorCode::kUnsupported,
-                   fmt::format("the regular expression \"{}\" uses {}, which pdserve does not "
+                   fmt::format("the regular expression {} uses {}, which pdserve does not "
                                "translate",
-                               in_.substr(0, 200), refused_));
+                               quote(in_), refused_));
     }
     return std::move(out_);
   }
@@ -102,7 +104,7 @@ class Translation {
     if (next_is("(?i:") || next_is("(?-i:")) return copy(in_.find(':', at_) + 1 - at_);
     // Elsewhere Oniguruma lets an option group span the alternatives behind it, PCRE2 does not.
     if (next_is("(?i)") && at_ == 0) return copy(4);
-    refuse(fmt::format("the group \"{}\"", in_.substr(at_, 4)));
+    refuse(fmt::format("the group {}", quote(in_.substr(at_, 4))));
   }
 
   void character_class() {

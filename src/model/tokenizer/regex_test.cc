@@ -54,7 +54,7 @@ TEST(Regex, WhatWouldMeanSomethingElseIsRefusedByName) {
                                                         {R"(a{2}+)", "counted"},
                                                         {R"(a{)", "'{'"},
                                                         {R"([]a])", "']'"},
-                                                        {R"(\pL)", "without brac"},
+                                                        {R"(\pL)", "without braces"},
                                                         {R"([a)", "without its end"},
                                                         {R"(\xC3)", "above 7F"},
                                                         {R"(\u12)", "four digits"},

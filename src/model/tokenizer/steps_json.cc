@@ -7,6 +7,7 @@
 #include <functional>
 #include <string>
 
+#include "model/json_text.h"
 #include "model/tokenizer/unicode.h"
 
 namespace pd::model::tokenizing {
@@ -35,7 +36,7 @@ Status for_each_step(const JsonView& section, std::string_view list, std::size_t
 }
 
 Status unknown_type(const JsonView& section, std::string_view kind, std::string_view type) {
-  return section.unsupported(fmt::format("the {} type \"{}\" is not supported", kind, type));
+  return section.unsupported(fmt::format("the {} type {} is not supported", kind, quote(type)));
 }
 
 // An error of a part that knows no paths, with the path.
@@ -141,7 +142,7 @@ Result<SplitBehavior> read_behavior(const JsonView& step, std::optional<SplitBeh
   for (const auto& [known, behavior] : kNames) {
     if (*name == known) return behavior;
   }
-  return step.unsupported(fmt::format("the behavior \"{}\" is not supported", *name));
+  return step.unsupported(fmt::format("the behavior {} is not supported", quote(*name)));
 }
 
 Result<cut::Step> read_byte_level(const JsonView& step) {
@@ -168,7 +169,7 @@ Result<cut::Prepend> read_prepend_scheme(const JsonView& step) {
     } else if (*name == "never") {
       out = cut::Prepend::kNever;
     } else if (*name != "always") {
-      return step.unsupported(fmt::format("the prepend_scheme \"{}\" is not supported", *name));
+      return step.unsupported(fmt::format("the prepend_scheme {} is not supported", quote(*name)));
     }
   }
   const auto prefix = step.boolean_member("add_prefix_space", true);
@@ -300,7 +301,7 @@ Status read_special_ids(const JsonView& step, std::string_view name, const Vocab
   const auto table = step.member("special_tokens");
   const auto entry = table ? table->member(name) : std::nullopt;
   const auto ids = entry ? entry->member("ids") : std::nullopt;
-  if (!ids) return step.wrong(fmt::format("special_tokens has no \"ids\" for \"{}\"", name));
+  if (!ids) return step.wrong(fmt::format("special_tokens has no \"ids\" for {}", quote(name)));
   const auto items = ids->array();
   if (!items) return std::unexpected(items.error());
   std::size_t index = 0;

@@ -5,12 +5,13 @@
 #include <nlohmann/json.hpp>
 
 #include "base/digest.h"
+#include "model/json_text.h"
 
 namespace pd::model::tokenizing {
 namespace {
 
-// nlohmann's parser and not simdjson's: these files have integers beyond 64 bits in fields that are
-// not ours (model_max_length 10^30), which simdjson refuses.
+// Not simdjson, whose speed tokenizer.json needs: these files have integers beyond 64 bits in
+// fields that are not ours (model_max_length 10^30), which simdjson refuses.
 using nlohmann::json;
 
 std::unexpected<Error> wrong(const std::string& name, std::string_view key, std::string_view what) {
@@ -28,7 +29,7 @@ Result<std::optional<TokenId>> read_token(const json& config, const std::string&
   const auto& content = text->get_ref<const std::string&>();
   if (content.empty()) return std::nullopt;
   const auto id = vocabulary.find(content);
-  if (!id) return wrong(name, key, fmt::format("\"{}\" is not in the vocabulary", content));
+  if (!id) return wrong(name, key, fmt::format("{} is not in the vocabulary", quote(content)));
   return id;
 }
 
@@ -47,7 +48,9 @@ Status apply_tokenizer_config(std::string_view text, const std::string& name,
     return error(ErrorCode::kTooLarge, fmt::format("{}: {} bytes, more than the limit of {}", name,
                                                    text.size(), kTokenizerConfigBytesMax));
   }
-  const json config = json::parse(text, nullptr, false);
+  const auto parsed = parse_json(text, name);
+  if (!parsed) return std::unexpected(parsed.error());
+  const json& config = *parsed;
   if (!config.is_object()) {
     return error(ErrorCode::kInvalidArgument, fmt::format("{}: not a JSON object", name));
   }

@@ -6,6 +6,7 @@
 
 #include "base/digest.h"
 #include "base/text.h"
+#include "model/json_text.h"
 #include "model/tokenizer/gguf_pre_tokenizers.h"
 
 namespace pd::model::tokenizing {
@@ -163,8 +164,7 @@ Result<std::vector<RankedMerge>> read_merges(const Source& source, const Vocabul
     // first character separates.
     const std::size_t space = line.find(' ', 1);
     if (space == std::string::npos) {
-      return wrong(source.gguf, "merges",
-                   fmt::format("\"{}\" is not two tokens", line.substr(0, 64)));
+      return wrong(source.gguf, "merges", fmt::format("{} is not two tokens", quote(line)));
     }
     const std::string_view left = std::string_view(line).substr(0, space);
     const std::string_view right = std::string_view(line).substr(space + 1);
@@ -174,7 +174,7 @@ Result<std::vector<RankedMerge>> read_merges(const Source& source, const Vocabul
     const auto merged_id = vocabulary.find(merged);
     if (!left_id || !right_id || !merged_id) {
       return wrong(source.gguf, "merges",
-                   fmt::format("\"{}\" names a token outside the vocabulary", line.substr(0, 64)));
+                   fmt::format("{} names a token outside the vocabulary", quote(line)));
     }
     out.push_back({*left_id, *right_id, *merged_id});
   }
@@ -187,9 +187,9 @@ Status read_gpt2(const Source& source, TokenizerParts& parts) {
   const GgufPreTokenizer* known = gguf_pre_tokenizer(pre);
   if (known == nullptr) {
     return error(ErrorCode::kUnsupported,
-                 fmt::format("{}: {}: the pre-tokenizer \"{}\" is not supported; use the model's "
+                 fmt::format("{}: {}: the pre-tokenizer {} is not supported; use the model's "
                              "tokenizer.json",
-                             source.gguf.name(), key("pre"), pre));
+                             source.gguf.name(), key("pre"), quote(pre)));
   }
   if (known->nfc) parts.normalizer.add(NormalForm::kNfc);
   for (const std::string_view expression : known->expressions) {
@@ -247,8 +247,8 @@ Result<TokenizerParts> read_tokenizer_gguf(const Gguf& gguf) {
   if (model == nullptr) return wrong(gguf, "model", "is missing");
   if (*model != "llama" && *model != "gpt2") {
     return error(ErrorCode::kUnsupported,
-                 fmt::format("{}: {}: \"{}\" is not supported, only llama and gpt2", gguf.name(),
-                             key("model"), *model));
+                 fmt::format("{}: {}: {} is not supported, only llama and gpt2", gguf.name(),
+                             key("model"), quote(*model)));
   }
   auto read = *model == "llama" ? read_llama(*source, parts) : read_gpt2(*source, parts);
   if (read) read = read_added_tokens(*source, parts);

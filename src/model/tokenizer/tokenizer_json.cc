@@ -7,6 +7,7 @@
 
 #include "base/digest.h"
 #include "base/log.h"
+#include "model/json_text.h"
 #include "model/tokenizer/json_view.h"
 #include "model/tokenizer/steps_json.h"
 
@@ -51,7 +52,7 @@ Result<Vocabulary> read_vocabulary(const JsonView& model) {
   for (const auto [key, value] : *object) {
     std::int64_t id = 0;
     if (value.get(id) != simdjson::SUCCESS) {
-      return member->wrong(fmt::format("the id of \"{}\" must be an integer", key.substr(0, 64)));
+      return member->wrong(fmt::format("the id of {} must be an integer", quote(key)));
     }
     tokens.push_back({key, id});
   }
@@ -101,10 +102,9 @@ Result<std::vector<RankedMerge>> read_merges(const JsonView& model, const Vocabu
     const auto whole = vocabulary.find(merged);
     if (!left || !right || !whole) {
       return member->item(item, index)
-          .wrong(fmt::format("\"{}\" is not in the vocabulary", !left ? texts->first
-                                                                : !right
-                                                                    ? texts->second
-                                                                    : std::string_view(merged)));
+          .wrong(fmt::format("{} is not in the vocabulary", quote(!left    ? texts->first
+                                                                  : !right ? texts->second
+                                                                           : merged)));
     }
     out.push_back({*left, *right, *whole});
     ++index;
@@ -144,7 +144,7 @@ Result<BpeRules> read_rules(const JsonView& model, const Vocabulary& vocabulary)
     if (!text) return std::unexpected(text.error());
     rules.unk = vocabulary.find(*text);
     if (!rules.unk) {
-      return model.wrong(fmt::format("unk_token \"{}\" is not in the vocabulary", *text));
+      return model.wrong(fmt::format("unk_token {} is not in the vocabulary", quote(*text)));
     }
   }
   return rules;
@@ -225,7 +225,8 @@ Status read_model(const JsonView& document, TokenizerParts& parts) {
     const auto name = type->text();
     if (!name) return std::unexpected(name.error());
     if (*name != "BPE") {
-      return type->unsupported(fmt::format("the model \"{}\" is not supported, only BPE", *name));
+      return type->unsupported(
+          fmt::format("the model {} is not supported, only BPE", quote(*name)));
     }
   } else if (!model->member("merges")) {
     return model->unsupported("without a type and merges this is not BPE");

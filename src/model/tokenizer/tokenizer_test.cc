@@ -196,7 +196,7 @@ TEST(TokenizerFolder, ConfigNamesBosAndEosAndFillsInForAPostProcessor) {
   folder.write("tokenizer_config.json", R"({"bos_token": "<bos>"})");
   const auto wrong = Tokenizer::from_huggingface(folder.path());
   ASSERT_FALSE(wrong);
-  EXPECT_NE(wrong.error().message.find("tokenizer_config.json.bos_token: \"<bos>\" is not"),
+  EXPECT_NE(wrong.error().message.find("tokenizer_config.json.bos_token: '<bos>' is not"),
             std::string::npos)
       << wrong.error().message;
 }
@@ -221,16 +221,16 @@ TEST(TokenizerJson, AnErrorNamesTheField) {
   constexpr ErrorCode kWrong = ErrorCode::kInvalidArgument;
   constexpr ErrorCode kNo = ErrorCode::kUnsupported;
   const std::vector<Breakage> breakages = {
-      {"/model/type", R"("Unigram")", kNo, "t.json.model.type: the model \"Unigram\""},
+      {"/model/type", R"("Unigram")", kNo, "t.json.model.type: the model 'Unigram'"},
       {"/model/dropout", "0.1", kNo, "t.json.model.dropout"},
       {"/model/end_of_word_suffix", R"("</w>")", kNo, "end_of_word_suffix"},
-      {"/model/unk_token", R"("?unk")", kWrong, "\"?unk\" is not in the vocabulary"},
+      {"/model/unk_token", R"("?unk")", kWrong, "'?unk' is not in the vocabulary"},
       {"/model/byte_fallback", "1", kWrong, "t.json.model.byte_fallback: must be true or false"},
       {"/model/vocab", "[]", kWrong, "t.json.model.vocab: must be an object"},
-      {"/model/vocab/th", R"("x")", kWrong, "the id of \"th\" must be an integer"},
+      {"/model/vocab/th", R"("x")", kWrong, "the id of 'th' must be an integer"},
       {"/model/vocab/th", "3", kWrong, "share the id 3"},
       {"/model/merges/1", R"("th x y")", kWrong, "t.json.model.merges[1]"},
-      {"/model/merges/1", R"(["th", "Q?"])", kWrong, "\"Q?\" is not in the vocabulary"},
+      {"/model/merges/1", R"(["th", "Q?"])", kWrong, "'Q?' is not in the vocabulary"},
       {"/model/merges", "null", kWrong, "\"merges\" is missing"},
       {"/normalizer", R"({"type": "Precompiled"})", kNo, "t.json.normalizer: the normalizer type"},
       {"/normalizer", R"({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Bert"}]})",
@@ -243,7 +243,7 @@ TEST(TokenizerJson, AnErrorNamesTheField) {
       {"/pre_tokenizer", R"({"type": "BertPreTokenizer"})", kNo, "t.json.pre_tokenizer: the"},
       {"/pre_tokenizer", R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Odd",
                              "invert": false})",
-       kNo, "\"Odd\""},
+       kNo, "'Odd'"},
       {"/pre_tokenizer", R"({"type": "Metaspace", "replacement": "__"})", kWrong, "one character"},
       {"/pre_tokenizer", R"({"type": "Sequence", "pretokenizers": [
            {"type": "ByteLevel", "add_prefix_space": false},
@@ -353,7 +353,7 @@ TEST(TokenizerGguf, AnErrorNamesTheKey) {
   };
   GgufFile file = gguf_file();
   file.set("tokenizer.ggml.model", GgufFile::str("tokenizer.ggml.model", "bert"));
-  expect(file, ErrorCode::kUnsupported, "m.gguf: tokenizer.ggml.model: \"bert\"");
+  expect(file, ErrorCode::kUnsupported, "m.gguf: tokenizer.ggml.model: 'bert'");
   file = gguf_file();
   file.remove("tokenizer.ggml.scores");
   expect(file, ErrorCode::kInvalidArgument, "tokenizer.ggml.scores");
@@ -367,7 +367,7 @@ TEST(TokenizerGguf, AnErrorNamesTheKey) {
   file.set("tokenizer.ggml.model", GgufFile::str("tokenizer.ggml.model", "gpt2"));
   expect(file, ErrorCode::kInvalidArgument, "tokenizer.ggml.merges");
   file.set("tokenizer.ggml.pre", GgufFile::str("tokenizer.ggml.pre", "own"));
-  expect(file, ErrorCode::kUnsupported, "\"own\" is not supported");
+  expect(file, ErrorCode::kUnsupported, "'own' is not supported");
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "model/json_text.h"
+
 namespace pd::model::tokenizing {
 
 Result<Vocabulary> Vocabulary::create(const std::vector<Token>& tokens, std::string_view where) {
@@ -16,8 +18,8 @@ Result<Vocabulary> Vocabulary::create(const std::vector<Token>& tokens, std::str
   for (const Token& token : tokens) {
     if (token.id < 0 || token.id >= id_limit) {
       return error(ErrorCode::kInvalidArgument,
-                   fmt::format("{}: the token \"{}\" has the id {}; {} tokens need ids below {}",
-                               where, token.text.substr(0, 64), token.id, tokens.size(), id_limit));
+                   fmt::format("{}: the token {} has the id {}; {} tokens need ids below {}", where,
+                               quote(token.text), token.id, tokens.size(), id_limit));
     }
     if (token.text.size() > kTokenBytesMax) {
       return error(ErrorCode::kTooLarge,
@@ -32,13 +34,13 @@ Result<Vocabulary> Vocabulary::create(const std::vector<Token>& tokens, std::str
     const auto id = static_cast<TokenId>(token.id);
     if (out.spans_[static_cast<std::size_t>(id)].present) {
       return error(ErrorCode::kInvalidArgument,
-                   fmt::format("{}: the tokens \"{}\" and \"{}\" share the id {}", where,
-                               out.text(id)->substr(0, 64), token.text.substr(0, 64), id));
+                   fmt::format("{}: the tokens {} and {} share the id {}", where,
+                               quote(*out.text(id)), quote(token.text), id));
     }
     if (const auto other = out.find(token.text)) {
       return error(ErrorCode::kInvalidArgument,
-                   fmt::format("{}: the token \"{}\" has two ids, {} and {}", where,
-                               token.text.substr(0, 64), *other, id));
+                   fmt::format("{}: the token {} has two ids, {} and {}", where, quote(token.text),
+                               *other, id));
     }
     out.place(token.text, id);
   }
@@ -48,8 +50,8 @@ Result<Vocabulary> Vocabulary::create(const std::vector<Token>& tokens, std::str
 Status Vocabulary::add(std::string_view text, TokenId id) {
   if (count_ >= kTokensMax || text.size() > kTokenBytesMax) {
     return error(ErrorCode::kTooLarge,
-                 fmt::format("added token \"{}\": more than {} tokens, or longer than {} bytes",
-                             text.substr(0, 64), kTokensMax, kTokenBytesMax));
+                 fmt::format("added token {}: more than {} tokens, or longer than {} bytes",
+                             quote(text), kTokensMax, kTokenBytesMax));
   }
   if (id >= size()) spans_.resize(static_cast<std::size_t>(id) + 1);
   place(text, id);
