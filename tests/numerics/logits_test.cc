@@ -79,15 +79,7 @@ TEST_P(Logits, AgreeWithHuggingFaceWithinTheDerivedBound) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Logits,
-                         testing::Values("tiny-llama3.1", "tiny-qwen2.5", "tiny-qwen3",
-                                         "tiny-mistral", "tiny-mistral-window", "tiny-llama-linear",
-                                         "stories260K"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::erase_if(name, [](char c) { return !std::isalnum(c); });
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Models, Logits, testing::ValuesIn(kAllTinyModels), test_name);
 
 }  // namespace
 }  // namespace pd::numerics

@@ -3,11 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 
 #include "base/check.h"
 
 namespace pd::numerics {
+
+std::string test_name(const testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::erase_if(name, [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; });
+  return name;
+}
 
 std::optional<std::string> model_path(const std::string& name) {
   std::string path = PD_SOURCE_DIR "/tests/data/models/" + name;

@@ -1,6 +1,8 @@
 // A model of the tests with its weights, and sequences to run it on.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -17,10 +19,16 @@
 
 namespace pd::numerics {
 
-// The names with files of their own in tests/data/models, stories260K and smollm2.
-inline constexpr const char* kTinyModels[] = {"tiny-llama3.1",       "tiny-qwen2.5",
-                                              "tiny-qwen3",          "tiny-mistral",
-                                              "tiny-mistral-window", "tiny-llama-linear"};
+// The names with files of their own in tests/data/models; with the really trained one.
+inline const std::vector<std::string> kTinyModels = {"tiny-llama3.1",       "tiny-qwen2.5",
+                                                     "tiny-qwen3",          "tiny-mistral",
+                                                     "tiny-mistral-window", "tiny-llama-linear"};
+inline const std::vector<std::string> kAllTinyModels = {
+    "tiny-llama3.1",       "tiny-qwen2.5",      "tiny-qwen3", "tiny-mistral",
+    "tiny-mistral-window", "tiny-llama-linear", "stories260K"};
+
+// A parameter as part of a test's name.
+std::string test_name(const testing::TestParamInfo<std::string>& info);
 
 // nullopt: the model's files are not on this machine (only stories260K and smollm2 may be absent).
 std::optional<std::string> model_path(const std::string& name);

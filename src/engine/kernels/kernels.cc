@@ -9,13 +9,26 @@
 namespace pd::engine {
 namespace {
 
+// What the CPU has and the operating system saves on a context switch (the builtin asks both).
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+
 struct Candidate {
   const Kernels* kernels;
   bool available;
 };
 
 // Slowest first.
-std::array<Candidate, 1> candidates() { return {{{&kReferenceKernels, true}}}; }
+std::array<Candidate, 4> candidates() {
+  return {{{&kReferenceKernels, true},
+           {&kAvx2Kernels, has_avx2()},
+           {&kAvx512Kernels, has_avx512()},
+           {&kAvx512Bf16Kernels, has_avx512_bf16()}}};
+}
 
 }  // namespace
 

@@ -7,5 +7,8 @@
 namespace pd::engine {
 
 extern const Kernels kReferenceKernels;
+extern const Kernels kAvx2Kernels;        // AVX2, FMA
+extern const Kernels kAvx512Kernels;      // AVX-512 F, BW, DQ, VL
+extern const Kernels kAvx512Bf16Kernels;  // the same and AVX-512 BF16
 
 }  // namespace pd::engine
