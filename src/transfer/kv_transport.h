@@ -3,6 +3,8 @@
 //
 // Threads: every call on one transport comes from one thread, the transfer thread; so do all
 // callbacks, which run inside progress(). No call blocks except progress(limit) and expose().
+// Callbacks may call every verb except progress(). Destroying a transport drops what is
+// outstanding: its callbacks do not run, exposed memory and views end.
 #pragma once
 
 #include <cstddef>
@@ -47,8 +49,8 @@ class KvTransport {
  public:
   using PullId = std::uint64_t;
   // On success the bytes: a direct view of the peer's memory (shared memory) or a staging copy;
-  // valid during the call only. On failure: kUnavailable (peer gone, connection lost), kCancelled,
-  // kInvalidArgument.
+  // valid during the call only. On failure: kUnavailable (peer gone, silent, or restarted under
+  // another boot id; connection lost), kCancelled, kInvalidArgument (range or key).
   using PullDone = std::function<void(Result<std::span<const std::byte>>)>;
   // A message from a peer, in order per peer. `from` is the sender's boot id; content is untrusted.
   using NotifyHandler = std::function<void(BootId from, std::span<const std::byte> message)>;
@@ -65,7 +67,8 @@ class KvTransport {
   // Drops everything held for that boot id; outstanding pulls from it fail with kUnavailable.
   virtual void forget(BootId peer) = 0;
 
-  // Reads a range of a peer's exposed memory. `done` runs exactly once, also after cancel().
+  // Reads a range of a peer's exposed memory. `done` runs exactly once, also after cancel(). Pulls
+  // from one peer that succeed do so in the order in which they were made.
   virtual PullId pull(const PeerAddress& peer, const RemoteRange& range, PullDone done) = 0;
   virtual void cancel(PullId pull) = 0;
 
@@ -88,10 +91,16 @@ enum class Wires : std::uint8_t { kAuto, kSharedMemory, kTcp };
 
 struct UcxOptions {
   Wires wires = Wires::kAuto;
-  std::string
-      interface;  // network interface for TCP ("lo", "eth0"); empty: lo. Never all of them (G7)
-  Duration connect_timeout{
-      std::chrono::seconds(2)};  // silent peers must be noticed within 3 s (G1)
+  // Network interface of the listener and of TCP ("lo", "eth0"); empty: lo. Never all of them:
+  // UCX's wire knows no credential, whoever reaches it can read and write this process (G7).
+  std::string interface;
+  std::uint16_t port = 0;  // of the listener; 0: the kernel chooses
+  // A peer that is silent for that long while it owes an answer is gone; silent peers must be
+  // noticed within 3 s (G1).
+  Duration connect_timeout{std::chrono::seconds(2)};
+  // Bound on the memory that pulled bytes are staged in where they cannot be viewed in place (TCP,
+  // RDMA). A pull above it is refused; pulls that do not fit beside others wait.
+  Bytes staging_max{256LL << 20};
 };
 
 Result<std::unique_ptr<KvTransport>> make_ucx_transport(BootId self, const UcxOptions& options);
