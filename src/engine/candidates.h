@@ -3,6 +3,7 @@
 // draw are exact whatever the vocabulary's size. A token below 2^-43 of the likeliest has mass 0.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -28,9 +29,11 @@ Peak peak_of(std::span<const float> logits);
 double log_total(std::span<const float> logits, float peak);
 
 // Order everywhere: score falling, then id rising. Filters keep the first candidate at least.
+// Nothing of the vocabulary's size is stored: scores are computed again, 1,024 at a time, and only
+// what the first filter leaves is kept.
 class Candidates {
  public:
-  // scores = (logits - peak) / temperature; temperature > 0.
+  // scores = (logits - peak) / temperature; temperature > 0. `logits` outlive it.
   Candidates(std::span<const float> logits, float peak, float temperature);
 
   void keep_top_k(std::int32_t k);  // k >= 1
@@ -38,18 +41,29 @@ class Candidates {
   void keep_min_p(float p);         // those with at least p times the likeliest's mass
   TokenId draw(std::uint64_t bits) const;
 
-  std::span<const TokenId> ids() const { return ids_; }  // rising
+  std::vector<TokenId> ids() const;  // rising
 
  private:
-  template <typename Weight>
-  void keep_prefix(std::uint64_t target, const Weight& weight);
+  enum class Weight : std::uint8_t { kOne, kMass };
+  struct Piece;
+
+  std::size_t size() const { return all_ ? logits_.size() : ids_.size(); }
+  void load(std::size_t start, Piece& piece) const;
+  template <typename Visit>
+  void for_each_piece(const Visit& visit) const;
+  std::vector<std::uint64_t> bucket_sums(Weight weight) const;
+  void keep_prefix(Weight weight, std::span<const std::uint64_t> sums, std::uint64_t target);
+  std::size_t prefix_end(Weight weight, std::vector<std::uint32_t>& inside,
+                         std::uint64_t target) const;
   template <typename Keep>
   void keep_if(const Keep& keep);
-  void weigh();
 
+  std::span<const float> logits_;
+  float peak_;
+  float temperature_;
+  bool all_ = true;  // no filter yet: the two below are empty
   std::vector<TokenId> ids_;
   std::vector<float> scores_;
-  std::vector<std::uint64_t> masses_;  // empty until weigh()
 };
 
 }  // namespace pd::engine

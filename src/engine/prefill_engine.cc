@@ -110,6 +110,7 @@ std::vector<PrefillEvent> PrefillEngine::step(Time now) {
         advance(it->second, plan.chunks[i].tokens, logits.first(size));
     logits = logits.subspan(size);
     if (!event) continue;
+    progress_.cached += static_cast<std::uint64_t>(event->cached.value());
     events.push_back(std::move(*event));
     cancel(plan.chunks[i].job);
   }

@@ -57,6 +57,7 @@ struct PrefillEngineOptions {
 struct EngineProgress {
   std::uint64_t iterations = 0;  // forward passes
   std::uint64_t tokens = 0;      // rows computed
+  std::uint64_t cached = 0;      // prompt positions of ended jobs taken from the prefix cache
 };
 
 class PrefillEngine {

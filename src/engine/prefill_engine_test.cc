@@ -118,6 +118,8 @@ TEST_F(PrefillEngineTest, CachedPrefixesGiveTheSameKvAndCostNothing) {
   const PrefillEvent other = run(engine).at(3);
   EXPECT_EQ(other.cached, Tokens(0));
   EXPECT_EQ(other.first, first.first);
+  EXPECT_EQ(engine.progress().cached, 96U + 80U);
+  EXPECT_EQ(engine.progress().tokens, 100U + 4U + 16U + 100U);
 }
 
 TEST_F(PrefillEngineTest, PromptsThatCameTogetherShareTheirBeginning) {

@@ -45,17 +45,15 @@ void penalise_repetition(std::vector<float>& logits, float penalty,
 
 void penalise_output(std::vector<float>& logits, const protocol::SamplingParams& params,
                      std::span<const TokenId> output) {
-  std::vector<std::uint32_t> counts(logits.size());
-  for (const TokenId id : output) {
-    if (in_vocab(id, logits.size())) ++counts[static_cast<std::size_t>(id)];
-  }
-  for (const TokenId id : output) {
-    if (!in_vocab(id, logits.size())) continue;
-    std::uint32_t& count = counts[static_cast<std::size_t>(id)];
-    if (count == 0) continue;  // done at its first appearance
-    logits[static_cast<std::size_t>(id)] -=
-        params.presence_penalty + params.frequency_penalty * static_cast<float>(count);
-    count = 0;
+  std::vector<TokenId> sorted(output.begin(), output.end());
+  std::sort(sorted.begin(), sorted.end());
+  for (auto it = sorted.begin(); it != sorted.end();) {
+    const auto end = std::upper_bound(it, sorted.end(), *it);
+    if (in_vocab(*it, logits.size())) {
+      logits[static_cast<std::size_t>(*it)] -=
+          params.presence_penalty + params.frequency_penalty * static_cast<float>(end - it);
+    }
+    it = end;
   }
 }
 

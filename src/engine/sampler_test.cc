@@ -203,7 +203,7 @@ TEST(Sampler, FiltersKeepExactlyTheDefinedSet) {
     if (params.min_p > 0.0F) candidates.keep_min_p(params.min_p);
     std::vector<TokenId> ids;
     for (const auto& [id, share] : want.share) ids.push_back(id);
-    ASSERT_EQ(std::vector<TokenId>(candidates.ids().begin(), candidates.ids().end()), ids) << round;
+    ASSERT_EQ(candidates.ids(), ids) << round;
   }
   EXPECT_GT(compared, 200);
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "base/rng.h"
@@ -115,6 +116,43 @@ TEST(PrefillBatcher, EveryJobEndsWithinItsBound) {
     }
     ASSERT_EQ(planned, std::min<std::int64_t>(64, queued));
   }
+}
+
+// Prompts of 500 tokens at a load of 60 %, alone and with one in twenty of 8,000 tokens beside them
+// (the load then is 100 % and more). Time is counted in iterations.
+double short_p99(bool with_long) {
+  Rng rng(37);
+  PrefillBatcher batcher(budget(500));
+  struct Short {
+    int arrived;
+    std::int64_t left = 500;
+  };
+  std::map<std::uint64_t, Short> shorts;
+  std::vector<int> waits;
+  std::uint64_t next = 0;
+  for (int iteration = 0; iteration < 20000; ++iteration) {
+    for (int i = 0; i < 6; ++i) {
+      if (rng.below(10) != 0) continue;  // 0.6 per iteration
+      if (with_long && rng.below(20) == 0 && batcher.queued() < Tokens(50000)) {
+        batcher.add(holder(next++), Tokens(8000), kAny, kNever);
+      } else {
+        shorts[next] = {iteration};
+        batcher.add(holder(next++), Tokens(500), kAny, kNever);
+      }
+    }
+    for (const PrefillChunk& chunk : batcher.next(Time{}).chunks) {
+      const auto it = shorts.find(chunk.job.request.low);
+      if (it == shorts.end() || (it->second.left -= chunk.tokens.value()) > 0) continue;
+      waits.push_back(iteration + 1 - it->second.arrived);
+      shorts.erase(it);
+    }
+  }
+  std::sort(waits.begin(), waits.end());
+  return waits[waits.size() * 99 / 100];
+}
+
+TEST(PrefillBatcher, LongPromptsHardlyDelayShortOnes) {
+  EXPECT_LE(short_p99(true), 3.0 * short_p99(false));
 }
 
 }  // namespace

@@ -26,9 +26,7 @@ std::vector<BlockIndex> PrefixIndex::acquire(std::uint64_t tenant,
                                              std::span<const TokenId> tokens) {
   const std::vector<std::uint32_t> path = walk(tenant, tokens);
   use(path);
-  ++stats_.lookups;
-  stats_.tokens_asked += tokens.size();
-  stats_.tokens_hit += path.size() * static_cast<std::size_t>(block_tokens_.value());
+  stats_.acquired += path.size();
   std::vector<BlockIndex> blocks;
   for (const std::uint32_t node : path) {
     ++nodes_[node].pins;

@@ -17,11 +17,9 @@
 namespace pd::policy {
 
 struct PrefixIndexStats {
-  std::uint64_t lookups = 0;
-  std::uint64_t tokens_asked = 0;
-  std::uint64_t tokens_hit = 0;
   std::uint64_t inserted = 0;  // blocks
   std::uint64_t evicted = 0;   // blocks
+  std::uint64_t acquired = 0;  // blocks; one job may ask several times before it starts
 };
 
 class PrefixIndex {
