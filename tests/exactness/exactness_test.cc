@@ -121,8 +121,8 @@ void check(const engine::Kernels& kernels, const std::string& model, std::size_t
   // Everything twice: the second time most of the prompt is in the cache.
   std::vector<Request> twice = requests;
   twice.insert(twice.end(), requests.begin(), requests.end());
-  same(on_two, two,
-       {.name = "two threads, small chunks, batches, cache hits, evictions",
+  same(on_one, one,
+       {.name = "small chunks, batches, cache hits, evictions",
         .chunk = 24,
         .slots = 12,
         .batch = 21,
@@ -131,11 +131,12 @@ void check(const engine::Kernels& kernels, const std::string& model, std::size_t
         .cache_blocks = 600,
         .order = 5},
        twice);
-  same(on_one, one,
-       {.name = "resumed behind a random token",
+  same(on_two, two,
+       {.name = "resumed behind a random token, two threads",
         .chunk = 100,
-        .slots = 3,
-        .batch = 7,
+        .slots = 5,
+        .batch = 17,
+        .prefill_steps = 4,
         .cache_blocks = 30,
         .order = 6},
        cut(requests, want, 8));
