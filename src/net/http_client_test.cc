@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <future>
 #include <optional>
 #include <string>
 #include <thread>
@@ -319,6 +320,55 @@ TEST_F(KeptAlive, BytesNobodyAskedForEndAnIdleConnection) {
   });
   ASSERT_TRUE(whole.has_value()) << whole.error().message;
   EXPECT_EQ(whole->body, "ok");
+}
+
+class StaleAfter50Ms : public HttpClientTest {
+ protected:
+  Result<HttpClient::Whole> fetch_from(HttpClient& client, std::function<void()> peer) {
+    const std::jthread thread(std::move(peer));
+    Result<HttpClient::Whole> result = error(ErrorCode::kInternal, "no end");
+    client.fetch(call_to(listener_.port()), [&](Result<HttpClient::Whole> whole) {
+      result = std::move(whole);
+      loop_.stop();
+    });
+    loop_.run();
+    return result;
+  }
+  HttpClient impatient_{loop_, {.response_limits = {}, .stale_after = 50ms}};
+  std::optional<RawSocket> peer_;
+};
+
+TEST_F(StaleAfter50Ms, ACallOnAConnectionThatVanishedSilentlyGoesOutAgain) {
+  ASSERT_TRUE(fetch_from(impatient_, [&] {
+                peer_ = listener_.accept();
+                read_request(*peer_);
+                peer_->send(kOk);
+                peer_->go_silent();
+              }).has_value());
+  ASSERT_EQ(impatient_.connections_idle(), 1);
+  const auto whole = fetch_from(impatient_, [&] {
+    RawSocket fresh = listener_.accept();
+    read_request(fresh);
+    fresh.send(kOk);
+  });
+  EXPECT_TRUE(whole.has_value()) << whole.error().message;
+  EXPECT_EQ(impatient_.connections_opened(), 2u);
+}
+
+TEST_F(StaleAfter50Ms, ASlowAnswerIsNotASilentConnection) {
+  for (int round = 0; round < 2; ++round) {
+    const auto whole = fetch_from(impatient_, [&] {
+      if (!peer_) peer_ = listener_.accept();
+      read_request(*peer_);
+      // The answer comes when the loop has gone well past the limit.
+      std::promise<void> later;
+      loop_.post([&] { loop_.call_at(loop_.now() + 200ms, [&] { later.set_value(); }); });
+      later.get_future().wait();
+      peer_->send(kOk);
+    });
+    EXPECT_TRUE(whole.has_value()) << whole.error().message;
+  }
+  EXPECT_EQ(impatient_.connections_opened(), 1u);
 }
 
 TEST_F(KeptAlive, ExtraBytesBehindAResponseEndTheConnection) {

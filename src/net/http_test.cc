@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -106,6 +107,89 @@ TEST_F(HttpPair, TellsTheHandlerThatTheClientHasGone) {
   call = client_.call(call_of("GET", "/"), std::move(handlers));
   loop_.run();
   EXPECT_TRUE(closed);
+}
+
+TEST_F(HttpPair, CarriesLargeBodiesBothWays) {
+  serve([](HttpRequest request, HttpResponse response) {
+    response.send(200, "application/octet-stream", request.body);
+  });
+  std::string body(9'000'000, 'x');
+  for (std::size_t i = 0; i < body.size(); i += 997) body[i] = static_cast<char>(i);
+  const auto whole = fetch(call_of("POST", "/", body));
+  ASSERT_TRUE(whole.has_value()) << whole.error().message;
+  EXPECT_EQ(whole->body, body);
+}
+
+// A stream of the load test: what one client expects and has got.
+struct Stream {
+  std::string expected, got;
+  bool ended = false;
+};
+
+TEST_F(HttpPair, FiveHundredStreamsAtOnceStayApart) {
+  constexpr int kStreams = 500;
+  constexpr int kPieces = 20;
+  std::vector<HttpResponse> open;
+  std::vector<std::string> names;
+  int round = 0;
+  const std::function<void()> write_round = [&] {
+    for (std::size_t i = 0; i < open.size(); ++i) {
+      open[i].write(names[i] + "." + std::to_string(round) + ";");
+      if (round == kPieces - 1) open[i].end();
+    }
+    if (++round < kPieces) loop_.post(write_round);
+  };
+  serve([&](HttpRequest request, HttpResponse response) {
+    response.start(200, "text/event-stream");
+    open.push_back(std::move(response));
+    names.push_back(request.target);
+    if (open.size() == kStreams) write_round();  // all of them stand before the first byte
+  });
+  std::vector<Stream> streams(kStreams);
+  int ended = 0;
+  for (int i = 0; i < kStreams; ++i) {
+    Stream& stream = streams[static_cast<std::size_t>(i)];
+    const std::string target = "/" + std::to_string(i);
+    for (int piece = 0; piece < kPieces; ++piece) {
+      stream.expected += target + "." + std::to_string(piece) + ";";
+    }
+    HttpCallHandlers handlers;
+    handlers.on_data = [&stream](std::string_view bytes) { stream.got += bytes; };
+    handlers.on_end = [&](Status outcome) {
+      stream.ended = outcome.has_value();
+      if (++ended == kStreams) loop_.stop();
+    };
+    HttpCall call = call_of("GET", target);
+    call.connect_timeout = std::chrono::seconds(10);
+    call.read_timeout = std::chrono::seconds(10);
+    client_.call(std::move(call), std::move(handlers));
+  }
+  loop_.run();
+  for (const Stream& stream : streams) {
+    EXPECT_TRUE(stream.ended);
+    EXPECT_EQ(stream.got, stream.expected);
+  }
+  EXPECT_EQ(client_.connections_opened(), static_cast<std::uint64_t>(kStreams));
+  EXPECT_EQ(client_.connections_idle(), 256);  // what the pool keeps for one address
+}
+
+TEST_F(HttpPair, ManyCallsNeedFewConnections) {
+  serve([](HttpRequest, HttpResponse response) { response.send(200, "text/plain", "ok"); });
+  constexpr int kCalls = 5000;
+  constexpr int kAtOnce = 16;
+  int started = 0;
+  int ended = 0;
+  std::function<void()> start_one = [&] {
+    ++started;
+    client_.fetch(call_of("POST", "/", "{}"), [&](Result<HttpClient::Whole> whole) {
+      EXPECT_TRUE(whole.has_value());
+      if (++ended == kCalls) return loop_.stop();
+      if (started < kCalls) start_one();
+    });
+  };
+  for (int i = 0; i < kAtOnce; ++i) start_one();
+  loop_.run();
+  EXPECT_LE(client_.connections_opened(), static_cast<std::uint64_t>(kAtOnce));
 }
 
 }  // namespace

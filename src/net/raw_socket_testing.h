@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -79,6 +80,13 @@ class RawSocket {
     }
   }
   bool was_reset() const { return reset_; }  // read_to_end() ended in an error
+  // From here on the system drops what arrives for this socket: no acknowledgement, no reset, as
+  // behind a firewall that has forgotten the connection.
+  void go_silent() {
+    sock_filter drop_all = {.code = BPF_RET | BPF_K, .jt = 0, .jf = 0, .k = 0};
+    const sock_fprog program = {.len = 1, .filter = &drop_all};
+    ASSERT_EQ(::setsockopt(fd_.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program), 0);
+  }
   void end_sending() { ::shutdown(fd_.get(), SHUT_WR); }
   void close() { fd_.reset(); }
   void reset() {
