@@ -16,6 +16,11 @@ inline constexpr std::int64_t kHeadsMax = 4096;
 inline constexpr std::int64_t kHeadDimMax = 4096;
 inline constexpr std::int64_t kVocabMax = std::int64_t{1} << 24;
 inline constexpr std::int64_t kContextMax = std::int64_t{1} << 30;
+// Exclusive. Inside them every RoPE frequency is a finite f32.
+inline constexpr double kRopeThetaMin = 1;
+inline constexpr double kRopeThetaMax = 1e12;
+inline constexpr double kRopeFactorMin = 1e-3;
+inline constexpr double kRopeFactorMax = 1e6;
 
 // What the fields are called in the file that they come from, for messages.
 struct ConfigFieldNames {

@@ -192,8 +192,10 @@ void read_rope_factors(const Gguf& gguf, Metadata& metadata, ModelConfig& out) {
   std::vector<float> factors(static_cast<std::size_t>(pairs));
   widen(DType::kF32, tensor->second.data, factors);
   for (const float factor : factors) {
-    if (!(factor > 0 && factor < 1e6F)) {
-      metadata.fail_tensor(kName, fmt::format("holds {}, expected factors over 0", factor));
+    if (!(static_cast<double>(factor) > kRopeFactorMin &&
+          static_cast<double>(factor) < kRopeFactorMax)) {
+      metadata.fail_tensor(kName, fmt::format("holds {}, expected factors over {} and under {}",
+                                              factor, kRopeFactorMin, kRopeFactorMax));
       return;
     }
   }
@@ -211,7 +213,7 @@ void read_rope_factors(const Gguf& gguf, Metadata& metadata, ModelConfig& out) {
 }
 
 void read_rope(const Gguf& gguf, Metadata& metadata, ModelConfig& out) {
-  out.rope_theta = metadata.number_or("rope.freq_base", 0, 1e12, 10000.0);
+  out.rope_theta = metadata.number_or("rope.freq_base", kRopeThetaMin, kRopeThetaMax, 10000.0);
   const std::string type_key = metadata.key("rope.scaling.type");
   const std::string* type = gguf.string(type_key);
   if (type != nullptr && *type != "none" && *type != "linear") {
@@ -229,7 +231,7 @@ void read_rope(const Gguf& gguf, Metadata& metadata, ModelConfig& out) {
       metadata.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
   const double factor = gguf.number(metadata.key(factor_key)) == 0.0
                             ? 1.0
-                            : metadata.number_or(factor_key, 0, 1e6, 1.0);
+                            : metadata.number_or(factor_key, kRopeFactorMin, kRopeFactorMax, 1.0);
   if (factor != 1.0 && (type == nullptr || *type == "linear")) {
     out.rope_scaling.kind = RopeScaling::Kind::kLinear;
     out.rope_scaling.factor = factor;

@@ -251,16 +251,17 @@ const Mutation kMutations[] = {
     {"Yarn", [](GgufFile& f) { set_str(f, "llama.rope.scaling.type", "yarn"); },
      "metadata 'llama.rope.scaling.type': 'yarn' is not supported (none and linear are)"},
     {"NegativeScale", [](GgufFile& f) { set_f32(f, "llama.rope.scaling.factor", -2); },
-     "metadata 'llama.rope.scaling.factor': expected a number over 0 and under 1000000, found -2"},
+     "metadata 'llama.rope.scaling.factor': expected a number over 0.001 and under 1000000, found "
+     "-2"},
     {"NanTheta", [](GgufFile& f) { set_f32(f, "llama.rope.freq_base", NAN); },
-     "metadata 'llama.rope.freq_base': expected a number over 0 and under 1000000000000, found "
+     "metadata 'llama.rope.freq_base': expected a number over 1 and under 1000000000000, found "
      "nan"},
     {"AttentionFactor", [](GgufFile& f) { set_f32(f, "llama.rope.scaling.attn_factor", 2); },
      "metadata 'llama.rope.scaling.attn_factor': a value other than 1 is not supported"},
     {"FactorCount", [](GgufFile& f) { add_factors(f, {1.0F, 2.0F}); },
      "tensor 'rope_freqs.weight': expected F32 [3], found F32 [2]"},
     {"ZeroFactor", [](GgufFile& f) { add_factors(f, {1.0F, 0.0F, 1.0F}); },
-     "tensor 'rope_freqs.weight': holds 0, expected factors over 0"},
+     "tensor 'rope_freqs.weight': holds 0, expected factors over 0.001 and under 1000000"},
     {"LongRope",
      [](GgufFile& f) { f.tensors.push_back({"rope_factors_long.weight", {1}, 0, "1234"}); },
      "tensor 'rope_factors_long.weight': LongRoPE is not supported"},

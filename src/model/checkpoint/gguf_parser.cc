@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <tuple>
 #include <type_traits>
 
 #include "model/json_text.h"
@@ -375,7 +376,9 @@ Status GgufParser::place_tensors() {
   const std::uint64_t start = (cursor_.position() + alignment_ - 1) / alignment_ * alignment_;
   if (start > bytes_.size()) return ends_inside("tensor data");
   const auto data = bytes_.subspan(start);
-  std::ranges::stable_sort(entries_, {}, &Entry::offset);
+  std::ranges::sort(entries_, [](const Entry& a, const Entry& b) {
+    return std::tie(a.offset, a.name) < std::tie(b.offset, b.name);
+  });
   const Entry* previous = nullptr;
   for (Entry& entry : entries_) {
     const std::string where = "tensor " + quote(entry.name);

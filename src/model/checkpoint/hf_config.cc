@@ -158,10 +158,10 @@ std::optional<Tokens> read_window(JsonFields& fields, const Family& family, int 
 
 void read_llama3(JsonFields& top, JsonFields& rope, RopeScaling& out) {
   out.kind = RopeScaling::Kind::kLlama3;
-  out.factor = rope.number("factor", 0, 1e6);
-  out.low_freq_factor = rope.number("low_freq_factor", 0, 1e6);
-  out.high_freq_factor = rope.number("high_freq_factor", 0, 1e6);
-  if (out.low_freq_factor >= out.high_freq_factor) {
+  out.factor = rope.number("factor", kRopeFactorMin, kRopeFactorMax);
+  out.low_freq_factor = rope.number("low_freq_factor", kRopeFactorMin, kRopeFactorMax);
+  out.high_freq_factor = rope.number("high_freq_factor", kRopeFactorMin, kRopeFactorMax);
+  if (out.high_freq_factor - out.low_freq_factor < kRopeFactorMin) {
     rope.fail("low_freq_factor", fmt::format("{} is not below high_freq_factor ({})",
                                              out.low_freq_factor, out.high_freq_factor));
   }
@@ -177,8 +177,7 @@ void read_llama3(JsonFields& top, JsonFields& rope, RopeScaling& out) {
 // The old form (`rope_scaling` and a separate `rope_theta`) and the new one (`rope_parameters`
 // with both).
 void read_rope(JsonFields& fields, ModelConfig& config) {
-  constexpr double kThetaMax = 1e12;
-  config.rope_theta = fields.number_or("rope_theta", 0, kThetaMax, 10000.0);
+  config.rope_theta = fields.number_or("rope_theta", kRopeThetaMin, kRopeThetaMax, 10000.0);
   const auto refuse_partial = [](JsonFields& holder) {
     if (holder.number_or("partial_rotary_factor", 0, 1e6, 1.0) != 1.0) {
       holder.fail("partial_rotary_factor", "a value other than 1 is not supported",
@@ -199,12 +198,12 @@ void read_rope(JsonFields& fields, ModelConfig& config) {
     }
   }
   refuse_partial(rope);
-  config.rope_theta = rope.number_or("rope_theta", 0, kThetaMax, config.rope_theta);
+  config.rope_theta = rope.number_or("rope_theta", kRopeThetaMin, kRopeThetaMax, config.rope_theta);
   const std::string_view type_key = rope.has("rope_type") ? "rope_type" : "type";
   const std::string type = rope.text_or(type_key, "default");
   if (type == "linear") {
     config.rope_scaling.kind = RopeScaling::Kind::kLinear;
-    config.rope_scaling.factor = rope.number("factor", 0, 1e6);
+    config.rope_scaling.factor = rope.number("factor", kRopeFactorMin, kRopeFactorMax);
   } else if (type == "llama3") {
     read_llama3(fields, rope, config.rope_scaling);
   } else if (type != "default") {

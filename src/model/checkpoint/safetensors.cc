@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <tuple>
 
 #include "model/checkpoint/byte_cursor.h"
 #include "model/json_text.h"
