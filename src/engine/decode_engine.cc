@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -66,9 +65,8 @@ std::vector<DecodeEvent> DecodeEngine::begin_step(Time now) {
     }
   }
   for (const DecodeEvent& event : events) remove(event.id);
-  // Evictions remove jobs behind the iterator or the one it stands on, never an older one.
   for (auto it = jobs_.begin(); it != jobs_.end();) {
-    const Arrival arrival = it->first;
+    const Arrival arrival = it->first;  // evictions remove jobs, this one too
     while (!take_block(arrival, events)) {
     }
     it = jobs_.upper_bound(arrival);
@@ -101,12 +99,24 @@ bool DecodeEngine::take_block(Arrival arrival, std::vector<DecodeEvent>& events)
     drop(arrival);
     return true;
   }
-  const auto youngest = std::prev(jobs_.end());
-  const policy::Holder victim = youngest->second.job.id;
+  const policy::Holder victim = youngest();
   events.push_back({DecodeEvent::Kind::kEvicted, victim, 0, {}, {}});
-  drop(youngest->first);
+  remove(victim);
   blocks_.release(victim, false);
   return false;
+}
+
+// Age is output over all attempts, not time here: a request that was evicted before has come last,
+// and would be the victim again and again.
+policy::Holder DecodeEngine::youngest() const {
+  const Running* youngest = nullptr;
+  for (const auto& [arrival, running] : jobs_) {
+    if (youngest == nullptr || running.job.emitted.size() <= youngest->job.emitted.size()) {
+      youngest = &running;  // of equals the last to come
+    }
+  }
+  CHECK(youngest != nullptr);
+  return youngest->job.id;
 }
 
 std::vector<DecodeEvent> DecodeEngine::run_step() {

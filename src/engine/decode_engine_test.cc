@@ -148,6 +148,19 @@ TEST_F(DecodeEngineTest, TheYoungestIsEvictedWhenBlocksRunOut) {
   EXPECT_EQ(outputs_[3], test::generate_naively(model_, kLayout, prompt_of(7, 3), params));
 }
 
+TEST_F(DecodeEngineTest, AnEvictedRequestIsNotTheNextVictimToo) {
+  build(9);
+  const protocol::SamplingParams params = params_of(20);
+  ASSERT_TRUE(join(1, prompt_of(7, 1), params));
+  ASSERT_TRUE(join(2, prompt_of(7, 2), params, std::vector<TokenId>(6, 5)));  // placed again
+  ASSERT_TRUE(join(3, prompt_of(7, 3), params, std::vector<TokenId>(3, 5)));
+  std::vector<std::uint64_t> evicted;
+  while (evicted.empty()) {
+    for (const DecodeEvent& event : step(params)) evicted.push_back(event.id.request.low);
+  }
+  EXPECT_EQ(evicted, (std::vector<std::uint64_t>{1}));
+}
+
 TEST_F(DecodeEngineTest, WhatFillsThePoolAloneFailsInsteadOfGoingRound) {
   build(3);
   ASSERT_TRUE(join(1, prompt_of(7, 1), params_of(100)));

@@ -27,6 +27,13 @@ TextStage::TextStage(const model::Tokenizer& tokenizer, const protocol::Sampling
 }
 
 TextStep TextStage::append(TokenId id) {
+  if (finish_ != FinishReason::kNone) return {.text = {}, .finish = finish_, .token_bytes = {}};
+  TextStep step = next(id);
+  finish_ = step.finish;
+  return step;
+}
+
+TextStep TextStage::next(TokenId id) {
   ++tokens_;
   TextStep step;
   if (!tokenizer_->is_special(id)) step.token_bytes = tokenizer_->token_bytes(id);

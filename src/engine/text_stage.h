@@ -36,20 +36,22 @@ class TextStage {
   TextStage(const model::Tokenizer& tokenizer, const protocol::SamplingParams& params,
             std::span<const TokenId> eos, std::optional<TokenId> before = std::nullopt);
 
-  // The next output token. With a finish reason, `text` is the rest; no further call. Stop ids and
-  // strings that are complete within the first min_tokens tokens do not count.
+  // The next output token. With a finish reason, `text` is the rest, and further tokens are
+  // ignored: they get the same reason and no text. Stop ids and strings that are complete within
+  // the first min_tokens tokens do not count.
   TextStep append(TokenId id);
 
   // Rebuilds the state behind tokens whose text was sent already. Anything but kNone: the request
   // was over with them. Only before the first append().
   protocol::FinishReason replay(std::span<const TokenId> emitted);
 
-  // What is held back, for a request that ends from outside (deadline, operator). No further call.
+  // What is held back, for a request that ends from outside (deadline, operator): the last call.
   std::string finish();
 
   std::int64_t tokens() const { return tokens_; }  // output tokens seen
 
  private:
+  TextStep next(TokenId id);
   bool may_stop() const { return tokens_ > params_.min_tokens.value(); }
   bool is_stop(TokenId id) const;
   // Takes text in; true: a stop string is complete, pending_ ends before it.
@@ -64,6 +66,7 @@ class TextStage {
   StopMatcher matcher_;
   std::string pending_;  // decoded, not sent
   std::int64_t tokens_ = 0;
+  protocol::FinishReason finish_ = protocol::FinishReason::kNone;
 };
 
 }  // namespace pd::engine

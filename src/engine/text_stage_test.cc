@@ -189,6 +189,8 @@ TEST_F(TextStageTest, BeforeMinTokensNothingStops) {
 TEST_F(TextStageTest, ReplayTellsThatTheRequestWasOver) {
   TextStage a = stage({"bc"});
   EXPECT_EQ(a.replay(bytes("abc")), FinishReason::kStop);
+  EXPECT_EQ(feed(a, bytes("x")), "|stop");
+  EXPECT_EQ(a.tokens(), 3);
   TextStage b = stage({}, 3);
   EXPECT_EQ(b.replay(bytes("abc")), FinishReason::kLength);
   EXPECT_EQ(b.tokens(), 3);

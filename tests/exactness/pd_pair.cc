@@ -11,13 +11,13 @@
 #include "engine/decode_engine.h"
 #include "engine/engine_test_kit.h"
 #include "engine/prefill_engine.h"
+#include "transfer/scatter.h"
 
 namespace pd::exactness {
 namespace {
 
 using engine::DecodeEvent;
 using engine::PrefillEvent;
-using engine::test::hand_over;
 using engine::test::holder;
 using engine::test::OwnedRange;
 
@@ -132,7 +132,10 @@ class Pair {
           blocks_.admit(id, {length, length_of(output), of(id).sampling.max_tokens});
       CHECK(answer == policy::KvAdmission::kAccepted || answer == policy::KvAdmission::kBusy);
       if (answer == policy::KvAdmission::kBusy) return;
-      hand_over(layout_, flight.range->view(), *pool_, blocks_.table(id), length);
+      for (int layer = 0; layer < layout_.layers; ++layer) {
+        transfer::scatter_layer({pool_->layout(), pool_->planes()}, blocks_.table(id),
+                                flight.range->bytes(), length, layer);
+      }
       engine::DecodeJob job{id, length, output, of(id).prompt, of(id).sampling, Time::max()};
       CHECK(decode_->admit(std::move(job)).has_value());
       in_flight_.erase(id);
