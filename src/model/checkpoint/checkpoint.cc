@@ -87,6 +87,14 @@ class BoundCheckpoint : public Checkpoint {
     return digest_;
   }
 
+  Bytes stored_size() const override {
+    Bytes out;
+    for (const auto& [name, weight] : weights_) {
+      out += Bytes(static_cast<std::int64_t>(weight.data.size()));
+    }
+    return out;
+  }
+
   DType widest_dtype() const override {
     constexpr DType kWidestFirst[] = {DType::kF32,  DType::kF16,  DType::kBF16,
                                       DType::kQ8_0, DType::kQ4_1, DType::kQ4_0};

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "base/units.h"
 #include "model/config.h"
 #include "model/tensor.h"
 
@@ -49,6 +50,9 @@ class Checkpoint {
   // Reads every byte on the first call; later calls and calls that run at the same time share the
   // result.
   virtual std::uint64_t weights_digest() const = 0;
+
+  // Bytes of all needed tensors as stored: what a load reads.
+  virtual Bytes stored_size() const = 0;
 
   // The storage type among the matrices that comes first in F32, F16, BF16, Q8_0, Q4_1, Q4_0.
   virtual DType widest_dtype() const = 0;

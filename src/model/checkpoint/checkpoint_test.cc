@@ -44,6 +44,7 @@ TEST(Checkpoint, OpensTheHuggingfaceFolder) {
   EXPECT_EQ(config.eos, std::vector<TokenId>{2});
   EXPECT_EQ((*model)->gguf(), nullptr);
   EXPECT_EQ((*model)->widest_dtype(), DType::kF32);
+  EXPECT_EQ((*model)->stored_size(), Bytes(260032 * 4));
   EXPECT_FALSE((*model)->tensor("lm_head.weight"));
   EXPECT_FALSE((*model)->tensor("no.such.tensor"));
 }
