@@ -94,7 +94,6 @@ struct UcxOptions {
   // Network interface of the listener and of TCP ("lo", "eth0"); empty: lo. Never all of them:
   // UCX's wire knows no credential, whoever reaches it can read and write this process (G7).
   std::string interface;
-  std::uint16_t port = 0;  // of the listener; 0: the kernel chooses
   // A peer that is silent for that long while it owes an answer is gone; silent peers must be
   // noticed within 3 s (G1).
   Duration connect_timeout{std::chrono::seconds(2)};

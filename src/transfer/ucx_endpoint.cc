@@ -1,0 +1,187 @@
+#include "transfer/ucx_endpoint.h"
+
+#include <sys/mman.h>
+#include <ucp/api/ucp.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "transfer/pages.h"
+#include "transfer/ucx_settings.h"
+#include "transfer/ucx_status.h"
+
+namespace pd::transfer {
+
+struct UcxEndpoint::Operation {
+  UcxEndpoint* endpoint;
+  std::array<char, kMessageHeaderBytes> header;  // UCX reads both until the operation completes
+  std::string message;
+  Done done;
+};
+
+namespace {
+
+void prepare(ucp_ep_params_t& params, UcxEndpoint* self, ucp_err_handler_cb_t on_error) {
+  params.field_mask |= UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE;
+  params.err_mode = UCP_ERR_HANDLING_MODE_PEER;  // tells us when the peer's sockets close
+  params.err_handler = {on_error, self};
+}
+
+// Whether [start, start + size) is mapped in this process. A peer that lies about its region's
+// size must not make us read beyond the mapping.
+bool is_mapped(const std::byte* start, std::uint64_t size) {
+  constexpr std::uint64_t kStep = std::uint64_t{256} << 20;
+  std::vector<unsigned char> resident(kStep / kPageBytes);
+  auto address = reinterpret_cast<std::uint64_t>(start);
+  if (address % kPageBytes != 0) return false;
+  for (std::uint64_t left = size; left > 0;) {
+    const std::uint64_t step = std::min(left, kStep);
+    if (::mincore(reinterpret_cast<void*>(address), step, resident.data()) != 0) return false;
+    address += step;
+    left -= step;
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<UcxEndpoint>> UcxEndpoint::connect(UcxWorker& worker,
+                                                          const SocketAddress& address) {
+  std::unique_ptr<UcxEndpoint> self(new UcxEndpoint);
+  sockaddr_storage storage = {};
+  ucp_ep_params_t params = {};
+  params.field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR;
+  params.flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER;
+  params.sockaddr = {reinterpret_cast<const sockaddr*>(&storage), to_sockaddr(address, storage)};
+  prepare(params, self.get(), [](void* endpoint, ucp_ep_h, ucs_status_t status) {
+    static_cast<UcxEndpoint*>(endpoint)->failure_ = ucx_error("KV peer connection", status);
+  });
+  const ucs_status_t status = ucp_ep_create(worker.handle(), &params, &self->endpoint_);
+  if (status != UCS_OK) return std::unexpected(ucx_error("KV peer connection", status));
+  return self;
+}
+
+Result<std::unique_ptr<UcxEndpoint>> UcxEndpoint::accept(UcxWorker& worker,
+                                                         ucp_conn_request* request) {
+  std::unique_ptr<UcxEndpoint> self(new UcxEndpoint);
+  ucp_ep_params_t params = {};
+  params.field_mask = UCP_EP_PARAM_FIELD_CONN_REQUEST;
+  params.conn_request = request;
+  prepare(params, self.get(), [](void* endpoint, ucp_ep_h, ucs_status_t status) {
+    static_cast<UcxEndpoint*>(endpoint)->failure_ = ucx_error("KV peer connection", status);
+  });
+  const ucs_status_t status = ucp_ep_create(worker.handle(), &params, &self->endpoint_);
+  if (status != UCS_OK) return std::unexpected(ucx_error("KV peer connection", status));
+  return self;
+}
+
+UcxEndpoint::~UcxEndpoint() { CHECK(endpoint_ == nullptr || closed()); }
+
+void UcxEndpoint::send(MessageHeader header, std::string message, Done done) {
+  auto operation = std::make_unique<Operation>(
+      Operation{this, encode(header), std::move(message), std::move(done)});
+  const std::string& bytes = operation->message;
+  post(std::move(operation), bytes.data(), bytes.size());
+}
+
+void UcxEndpoint::send_view(MessageHeader header, std::span<const std::byte> bytes, Done done) {
+  post(std::make_unique<Operation>(Operation{this, encode(header), {}, std::move(done)}),
+       bytes.data(), bytes.size());
+}
+
+// UCX owns the operation until its callback, unless the call was done or refused at once.
+void UcxEndpoint::post(std::unique_ptr<Operation> operation, const void* bytes, std::size_t size) {
+  ucp_request_param_t param = {};
+  param.op_attr_mask =
+      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+  // Eager keeps messages in order; the reply flag tells the receiver which connection it was.
+  param.flags = UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_EAGER;
+  param.user_data = operation.get();
+  param.cb.send = [](void* request, ucs_status_t status, void* user) {
+    on_complete(request, status, user);
+  };
+  void* request = ucp_am_send_nbx(endpoint_, kMessageId, operation->header.data(),
+                                  operation->header.size(), bytes, size, &param);
+  if (request == nullptr) {
+    operation->done({});
+  } else if (UCS_PTR_IS_ERR(request)) {
+    operation->done(std::unexpected(ucx_error("KV peer connection", UCS_PTR_STATUS(request))));
+  } else {
+    ++in_flight_;
+    (void)operation.release();
+  }
+}
+
+void UcxEndpoint::on_complete(void* request, int status, void* user) {
+  const std::unique_ptr<Operation> operation(static_cast<Operation*>(user));
+  --operation->endpoint->in_flight_;
+  if (status == UCS_OK) {
+    operation->done({});
+  } else {
+    operation->done(std::unexpected(ucx_error("KV peer connection", status)));
+  }
+  ucp_request_free(request);
+}
+
+void UcxEndpoint::close() {
+  if (std::exchange(close_called_, true) || endpoint_ == nullptr) return;
+  ucp_request_param_t param = {};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+  param.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  void* request = ucp_ep_close_nbx(endpoint_, &param);
+  if (request != nullptr && !UCS_PTR_IS_ERR(request)) closing_ = request;
+}
+
+bool UcxEndpoint::closed() {
+  if (endpoint_ == nullptr) return true;
+  if (!close_called_ || in_flight_ > 0) return false;
+  if (closing_ != nullptr) {
+    if (ucp_request_check_status(closing_) == UCS_INPROGRESS) return false;
+    ucp_request_free(closing_);
+    closing_ = nullptr;
+  }
+  endpoint_ = nullptr;
+  return true;
+}
+
+Result<UcxRegion> UcxRegion::open(UcxEndpoint& endpoint, const RegionKey& key) {
+  CHECK(key.packed.size() <= kPackedKeyBytesMax);
+  // UCX's unpacking is told no length: at most 64 parts of at most 255 bytes each, so what it may
+  // read beyond a damaged key is zeros of ours.
+  std::array<char, kPackedKeyBytesMax + 64 * 256 + 1024> padded = {};
+  std::copy(key.packed.begin(), key.packed.end(), padded.begin());
+  UcxRegion region;
+  ucs_status_t status = ucp_ep_rkey_unpack(endpoint.handle(), padded.data(), &region.key_);
+  if (status != UCS_OK) {
+    region.key_ = nullptr;
+    return std::unexpected(ucx_error("KV region key", status));
+  }
+  void* start = nullptr;
+  status = ucp_rkey_ptr(region.key_, key.base, &start);
+  if (status == UCS_OK && start != nullptr) {
+    const auto* bytes = static_cast<const std::byte*>(start);
+    if (!is_mapped(bytes, key.size)) {
+      return error(ErrorCode::kInvalidArgument, "KV region key: its size is not the region's");
+    }
+    region.direct_ = {bytes, key.size};
+  }
+  return region;
+}
+
+UcxRegion::UcxRegion(UcxRegion&& other) noexcept
+    : key_(std::exchange(other.key_, nullptr)), direct_(std::exchange(other.direct_, {})) {}
+
+UcxRegion& UcxRegion::operator=(UcxRegion&& other) noexcept {
+  std::swap(key_, other.key_);
+  std::swap(direct_, other.direct_);
+  return *this;
+}
+
+UcxRegion::~UcxRegion() {
+  if (key_ != nullptr) ucp_rkey_destroy(key_);
+}
+
+}  // namespace pd::transfer

@@ -1,0 +1,89 @@
+// One UCX context, worker and listener of this process, with our settings. UCX's types appear here
+// only as names; its headers stay in .cc files. One thread uses it, UCX's own helper thread apart.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "transfer/kv_transport.h"
+#include "transfer/ucx_wire.h"
+
+struct ucp_conn_request;
+struct ucp_context;
+struct ucp_ep;
+struct ucp_listener;
+struct ucp_mem;
+struct ucp_worker;
+
+namespace pd::transfer {
+
+inline constexpr unsigned kMessageId = 1;  // UCX's id of all our messages
+
+// Exposed memory: allocated by UCX, so that peers on this host can map it.
+class UcxMemory {
+ public:
+  UcxMemory(ucp_context* context, ucp_mem* memory) : context_(context), memory_(memory) {}
+  UcxMemory(UcxMemory&& other) noexcept;
+  ~UcxMemory();
+
+  std::span<std::byte> bytes() const { return bytes_; }
+  const std::string& key() const { return key_; }  // encoded RegionKey
+
+ private:
+  friend class UcxWorker;
+  ucp_context* context_;
+  ucp_mem* memory_;
+  std::span<std::byte> bytes_;
+  std::string key_;
+};
+
+class UcxWorker {
+ public:
+  // Both run inside progress(). The message's bytes and `from` are valid during the call only.
+  using OnConnection = std::function<void(ucp_conn_request* request)>;
+  using OnMessage = std::function<void(MessageHeader header, ucp_ep* from, std::string_view bytes)>;
+
+  // kInvalidArgument: the interface has no address; kUnavailable: the port is taken, or UCX offers
+  // none of the wanted wires.
+  static Result<std::unique_ptr<UcxWorker>> create(const UcxOptions& options,
+                                                   OnConnection on_connection,
+                                                   OnMessage on_message);
+  // Every endpoint is closed and every UcxMemory gone before.
+  ~UcxWorker();
+  UcxWorker(const UcxWorker&) = delete;
+  UcxWorker& operator=(const UcxWorker&) = delete;
+
+  // Zeroed pages. kNoCapacity: shared memory is short; the message says where and what to do.
+  Result<UcxMemory> expose(BootId owner, Bytes size);
+  void reject(ucp_conn_request* request);
+
+  bool progress();  // false: there was nothing to do
+  // Prepares event_fd() to become readable at the next event. False: progress() first.
+  bool arm();
+  int event_fd() const { return event_fd_; }
+
+  const SocketAddress& address() const { return address_; }
+  ucp_worker* handle() const { return worker_; }
+  // What carries bytes that are not shared memory.
+  Transport network() const { return network_; }
+
+ private:
+  UcxWorker() = default;
+  Status open(const UcxOptions& options);
+  Status set_message_handler();
+  Status listen(const UcxOptions& options);
+
+  OnConnection on_connection_;
+  OnMessage on_message_;
+  ucp_context* context_ = nullptr;
+  ucp_worker* worker_ = nullptr;
+  ucp_listener* listener_ = nullptr;
+  int event_fd_ = -1;
+  SocketAddress address_;
+  Transport network_ = Transport::kTcp;
+};
+
+}  // namespace pd::transfer
