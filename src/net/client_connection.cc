@@ -67,6 +67,7 @@ void ClientConnection::connect_to_next() {
       continue;
     }
     socket_ = std::move(*socket);
+    watch_peer(socket_.get(), options_.vanished_after);
     auto watch = FdWatch::create(loop_, socket_.get(),
                                  {.on_readable = [this] { on_readable(); },
                                   .on_writable = [this] { on_writable(); },

@@ -59,6 +59,9 @@ struct HttpClientOptions {
   // A used connection whose peer has not acknowledged a byte of the request after this is taken for
   // dead. Above the first retransmission (200 ms), so that one lost packet is no reason.
   Duration stale_after{std::chrono::milliseconds(500)};
+  // A machine that has vanished without a word ends the call after this, also one without a
+  // read_timeout. A process that merely hangs does not: its system answers for it.
+  Duration vanished_after{std::chrono::seconds(20)};
 };
 
 class HttpClient {

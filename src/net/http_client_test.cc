@@ -334,7 +334,8 @@ class StaleAfter50Ms : public HttpClientTest {
     loop_.run();
     return result;
   }
-  HttpClient impatient_{loop_, {.response_limits = {}, .stale_after = 50ms}};
+  HttpClient impatient_{loop_,
+                        {.response_limits = {}, .stale_after = 50ms, .vanished_after = 1200ms}};
   std::optional<RawSocket> peer_;
 };
 
@@ -353,6 +354,30 @@ TEST_F(StaleAfter50Ms, ACallOnAConnectionThatVanishedSilentlyGoesOutAgain) {
   });
   EXPECT_TRUE(whole.has_value()) << whole.error().message;
   EXPECT_EQ(impatient_.connections_opened(), 2u);
+}
+
+TEST_F(StaleAfter50Ms, AServerWhoseMachineVanishedMidwayIsUnavailable) {
+  HttpCall call = call_to(listener_.port());
+  call.read_timeout.reset();
+  const std::jthread peer([&] {
+    peer_ = listener_.accept();
+    read_request(*peer_);
+    peer_->send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+    peer_->go_silent();
+  });
+  std::string got;
+  Status outcome;
+  HttpCallHandlers handlers;
+  handlers.on_data = [&](std::string_view bytes) { got += bytes; };
+  handlers.on_end = [&](Status status) {
+    outcome = std::move(status);
+    loop_.stop();
+  };
+  impatient_.call(std::move(call), std::move(handlers));
+  loop_.run();
+  EXPECT_EQ(got, "half");
+  ASSERT_FALSE(outcome.has_value());
+  EXPECT_EQ(outcome.error().code, ErrorCode::kUnavailable) << outcome.error().message;
 }
 
 TEST_F(StaleAfter50Ms, ASlowAnswerIsNotASilentConnection) {

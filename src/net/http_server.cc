@@ -82,6 +82,7 @@ void HttpServer::Impl::admit(UniqueFd socket, const SocketAddress& peer) {
   if (context->connections.size() >= static_cast<std::size_t>(context->limits.connections_max)) {
     return refuse(std::move(socket), "the server has as many connections as it accepts");
   }
+  watch_peer(socket.get(), context->limits.write_timeout);
   auto connection = std::make_shared<ServerConnection>(context, std::move(socket), peer.text());
   context->connections.emplace(connection.get(), connection);
   if (!connection->start()) {

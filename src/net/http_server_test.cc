@@ -453,6 +453,21 @@ TEST_F(HttpServerTest, AReaderThatTakesNothingOfAWholeResponseIsCutInTime) {
   EXPECT_EQ(connections, 0);
 }
 
+TEST_F(HttpServerTest, AClientWhoseMachineVanishedIsNoticed) {
+  HttpLimits limits;
+  limits.write_timeout = 300ms;
+  serve_and_keep(limits);
+  RawSocket client = RawSocket::to(port_);
+  client.send(kGet);
+  arrival();
+  client.go_silent();
+  on_loop([&] {
+    kept_.back().start(200, "text/plain");
+    kept_.back().write("into the void");  // the socket takes it; nobody acknowledges it
+  });
+  EXPECT_TRUE(closes_in_time());
+}
+
 TEST_F(HttpServerTest, OnDrainedTellsWhenTheReaderHasCaughtUp) {
   HttpLimits limits;
   limits.write_buffer_max = Bytes(1024 * 1024);

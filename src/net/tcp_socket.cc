@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -188,6 +189,17 @@ int connect_error(int fd) {
   socklen_t length = sizeof number;
   if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &number, &length) != 0) return errno;
   return number;
+}
+
+void watch_peer(int fd, Duration unacknowledged_max) {
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(unacknowledged_max).count();
+  const int limit_ms = static_cast<int>(std::clamp<std::int64_t>(ms, 1, 3'600'000));
+  const int probe_gap_s = std::max(limit_ms / 4000, 1);  // the limit passes after three unanswered
+  set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, limit_ms);
+  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, probe_gap_s);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, probe_gap_s);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
 }
 
 void shut_down_writing(int fd) { static_cast<void>(::shutdown(fd, SHUT_WR)); }

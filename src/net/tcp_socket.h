@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "base/time.h"
 #include "base/unique_fd.h"
 
 namespace pd::net {
@@ -47,6 +48,11 @@ AcceptResult accept_from(int listener);
 // Begins a connection; it stands (or has failed: connect_error) when the socket is writable.
 Result<UniqueFd> connect_to(const SocketAddress& address);
 int connect_error(int fd);  // errno value, 0: connected
+
+// How soon the system finds that the peer's machine has vanished: bytes unacknowledged for
+// `unacknowledged_max`, or that long without an answer to probes while nothing is sent. The
+// connection then ends with an error.
+void watch_peer(int fd, Duration unacknowledged_max);
 
 void shut_down_writing(int fd);
 // The next close() drops what is unsent and resets the connection instead of ending it in order.
