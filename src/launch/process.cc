@@ -111,8 +111,10 @@ Result<Process> Process::start(const ProcessSpec& spec) {
   if (pid == 0) run_child(plan);
   write_end.reset();
   int reason = 0;
-  const ssize_t got =
-      ::read(read_end.get(), &reason, sizeof(reason));  // end of file: exec succeeded
+  ssize_t got = 0;  // end of file: exec succeeded
+  do {
+    got = ::read(read_end.get(), &reason, sizeof(reason));
+  } while (got < 0 && errno == EINTR);
   if (got == static_cast<ssize_t>(sizeof(reason))) {
     ::waitpid(pid, nullptr, 0);
     return error(reason == ENOENT ? ErrorCode::kNotFound : ErrorCode::kUnavailable,
