@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,23 +50,92 @@ TEST(Store, AFailedExpectationChangesNothing) {
   EXPECT_EQ(store->get("k").value(), std::nullopt);
 }
 
-TEST(Store, BehavesLikeAMap) {
+// The store as it should be, in three lines of state.
+struct Model {
+  std::map<std::string, Entry> entries;
+  std::uint64_t revision = 0;
+
+  bool holds(const Change& change) const {
+    if (!change.expected) return true;
+    const auto found = entries.find(change.key);
+    return *change.expected == (found == entries.end() ? 0 : found->second.revision);
+  }
+  // Changes apply in order, so that a later one of a transaction sees the earlier ones.
+  bool commit(const std::vector<Change>& changes) {
+    Model next = *this;
+    ++next.revision;
+    for (const Change& change : changes) {
+      if (!next.holds(change)) return false;
+      next.entries.erase(change.key);
+      if (change.value) next.entries[change.key] = {change.key, *change.value, next.revision};
+    }
+    *this = std::move(next);
+    return true;
+  }
+  std::vector<Entry> list(const std::string& prefix) const {
+    std::vector<Entry> out;
+    for (const auto& [key, entry] : entries) {
+      if (key.starts_with(prefix)) out.push_back(entry);
+    }
+    return out;
+  }
+};
+
+std::vector<Change> random_changes(Rng& rng, const Model& model) {
+  std::vector<Change> out;
+  const auto count = 1 + rng.below(3);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    Change change;
+    change.key = (rng.below(2) == 0 ? "a/" : "b/") + std::to_string(rng.below(15));
+    if (rng.below(4) != 0)
+      change.value = std::string(rng.below(40), static_cast<char>(rng.below(256)));
+    if (rng.below(2) == 0) {
+      const auto found = model.entries.find(change.key);
+      change.expected = found == model.entries.end() ? 0 : found->second.revision;
+      if (rng.below(4) == 0) ++*change.expected;
+    }
+    out.push_back(std::move(change));
+  }
+  return out;
+}
+
+TEST(Store, BehavesLikeAMapWithRevisions) {
   Rng rng(5);
   auto store = std::move(open_embedded_store(":memory:").value());
-  std::map<std::string, std::string> model;
-  for (int i = 0; i < 2000; ++i) {
-    const std::string key = "k" + std::to_string(rng.below(30));
-    if (rng.below(4) == 0) {
-      ASSERT_TRUE(store->commit({{key, std::nullopt, {}}}));
-      model.erase(key);
-    } else {
-      ASSERT_TRUE(store->commit({{key, std::to_string(i), {}}}));
-      model[key] = std::to_string(i);
+  Model model;
+  int refused = 0;
+  for (int step = 0; step < 3000; ++step) {
+    const std::vector<Change> changes = random_changes(rng, model);
+    const auto revision = store->commit(changes);
+    const bool accepted = model.commit(changes);
+    ASSERT_EQ(revision.has_value(), accepted);
+    refused += !accepted;
+    if (accepted) {
+      ASSERT_EQ(*revision, model.revision);
+    }
+    if (step % 100 != 0) continue;
+    for (const char* prefix : {"", "a/", "a/1", "c"}) {
+      ASSERT_EQ(store->list(prefix).value(), model.list(prefix));
+    }
+    ASSERT_EQ(store->revision().value(), model.revision);
+  }
+  EXPECT_GT(refused, 100);
+}
+
+TEST(Store, SurvivesReopeningAnywhere) {
+  Rng rng(9);
+  const auto path = fresh("store_reopen_often.db");
+  Model model;
+  for (int round = 0; round < 20; ++round) {
+    auto store = open_embedded_store(path);
+    ASSERT_TRUE(store) << store.error().message;
+    ASSERT_EQ((*store)->list("").value(), model.list(""));
+    ASSERT_EQ((*store)->revision().value(), model.revision);
+    for (std::uint64_t i = 0; i < rng.below(10); ++i) {
+      const std::vector<Change> changes = random_changes(rng, model);
+      ASSERT_EQ((*store)->commit(changes).has_value(), model.commit(changes));
     }
   }
-  const auto all = store->list("").value();
-  ASSERT_EQ(all.size(), model.size());
-  for (const Entry& entry : all) EXPECT_EQ(model.at(entry.key), entry.value);
 }
 
 TEST(Store, SaysWhatIsWrongWithAFile) {
@@ -73,6 +143,68 @@ TEST(Store, SaysWhatIsWrongWithAFile) {
   std::ofstream(garbage) << std::string(5000, 'g');
   EXPECT_THAT(open_embedded_store(garbage).error().message, testing::HasSubstr("not a store"));
   EXPECT_FALSE(open_embedded_store("/nonexistent/folder/x.db"));
+}
+
+// Why the store does not open or cannot be read whole.
+Error error_of(Result<std::unique_ptr<ClusterStore>>& store) {
+  if (!store) return store.error();
+  const auto all = (*store)->list("");
+  return all ? Error{ErrorCode::kInternal, "it was read"} : all.error();
+}
+
+TEST(Store, DamagedPagesAreAnErrorNotACrash) {
+  const auto path = fresh("store_damaged.db");
+  {
+    auto store = std::move(open_embedded_store(path).value());
+    for (int i = 0; i < 200; ++i) {
+      ASSERT_TRUE(store->commit({{"k" + std::to_string(i), std::string(500, 'v'), {}}}));
+    }
+  }
+  const auto size = std::filesystem::file_size(path);
+  {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    for (std::uint64_t at = 4096; at + 64 < size; at += 4096) {
+      file.seekp(static_cast<std::streamoff>(at));
+      file << std::string(64, '\xA5');
+    }
+  }
+  auto store = open_embedded_store(path);
+  const Error failure = error_of(store);
+  EXPECT_EQ(failure.code, ErrorCode::kCorrupt) << failure.message;
+  EXPECT_THAT(failure.message, testing::HasSubstr("store_damaged.db"));
+}
+
+// The system refuses to let the file grow, as a full disk does: in a process of its own, because
+// the limit is the process's.
+TEST(Store, AWriteThatFailsChangesNothingAndLaterOnesWork) {
+  const auto path = fresh("store_full.db");
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const auto require = [](bool holds, int step) {
+      if (!holds) ::_exit(step);
+    };
+    ::signal(SIGXFSZ, SIG_IGN);
+    auto store = std::move(open_embedded_store(path).value());
+    require(store->commit({{"small", "1", {}}}).has_value(), 1);
+    rlimit before{};
+    ::getrlimit(RLIMIT_FSIZE, &before);
+    const rlimit tight{.rlim_cur = 128 * 1024, .rlim_max = before.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &tight);
+    const auto refused =
+        store->commit({{"small", "2", {}}, {"large", std::string(1'000'000, 'x'), {}}});
+    require(!refused.has_value() && refused.error().code == ErrorCode::kUnavailable, 2);
+    require(store->get("small").value()->value == "1", 3);
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    require(store->commit({{"small", "3", {}}}).has_value(), 4);
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0) << "exit status is the step that failed, times 256";
+  auto store = std::move(open_embedded_store(path).value());
+  EXPECT_EQ(store->get("small").value()->value, "3");
+  EXPECT_EQ(store->get("large").value(), std::nullopt);
 }
 
 TEST(Store, ASecondProcessIsRefused) {
