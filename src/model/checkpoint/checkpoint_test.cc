@@ -108,6 +108,44 @@ TEST(Checkpoint, DigestIsStableAndTheSameForEveryThread) {
   EXPECT_NE(seen[0], (*gguf)->weights_digest());  // bytes as stored: the row order differs
 }
 
+struct Family {
+  const char* folder;
+  const char* architecture;
+  DType stored;
+  std::size_t tensors;
+};
+
+class CheckpointFamily : public testing::TestWithParam<Family> {};
+
+// The random models that the numerical tests run; here: every family, type and sharding opens, and
+// 16-bit weights are handed out as they lie in the file.
+TEST_P(CheckpointFamily, Opens) {
+  const auto path = std::filesystem::path(PD_SOURCE_DIR) / "tests/data/models" / GetParam().folder;
+  const auto model = Checkpoint::open(path);
+  ASSERT_TRUE(model) << model.error().message;
+  const ModelConfig& config = (*model)->config();
+  EXPECT_EQ(config.architecture, GetParam().architecture);
+  EXPECT_EQ((*model)->widest_dtype(), GetParam().stored);
+  const std::vector<WeightSpec> specs = weights_of(config);
+  EXPECT_EQ(specs.size(), GetParam().tensors);
+  for (const WeightSpec& spec : specs) {
+    const std::vector<float> values = read_all(**model, spec.name);
+    const std::span<const std::byte> stored = (*model)->stored_bytes(spec.name);
+    std::vector<float> widened(values.size());
+    widen(GetParam().stored, stored, widened);
+    EXPECT_EQ(values, widened) << spec.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Tiny, CheckpointFamily,
+    testing::Values(Family{"tiny-llama3.1", "llama", DType::kBF16, 3 * 9 + 3},
+                    Family{"tiny-llama-linear", "llama", DType::kF32, 2 * 9 + 2},
+                    Family{"tiny-mistral", "mistral", DType::kBF16, 3 * 9 + 3},
+                    Family{"tiny-mistral-window", "mistral", DType::kF16, 3 * 9 + 3},
+                    Family{"tiny-qwen2.5", "qwen2", DType::kBF16, 2 * 12 + 2},
+                    Family{"tiny-qwen3", "qwen3", DType::kBF16, 3 * 11 + 2}));
+
 // A complete folder of the tiny model; every file can be replaced.
 class TinyFolder {
  public:
