@@ -46,7 +46,9 @@ Status DecodeEngine::admit(DecodeJob job) {
                              room, job.kv_length.value()));
   }
   arrivals_.emplace(job.id, next_arrival_);
-  jobs_.emplace(next_arrival_++, Running{std::move(job), {table.begin(), table.end()}});
+  const bool placed_again = job.emitted.size() > 1;
+  jobs_.emplace(next_arrival_++,
+                Running{std::move(job), placed_again, {table.begin(), table.end()}});
   return {};
 }
 
@@ -99,24 +101,16 @@ bool DecodeEngine::take_block(Arrival arrival, std::vector<DecodeEvent>& events)
     drop(arrival);
     return true;
   }
-  const policy::Holder victim = youngest();
+  std::vector<policy::EvictionCandidate> candidates;
+  for (const auto& [joined, other] : jobs_) {
+    const Tokens output(static_cast<std::int64_t>(other.job.emitted.size()));
+    candidates.push_back({other.job.id, other.placed_again, output, joined});
+  }
+  const policy::Holder victim = policy::choose_victim(candidates);
   events.push_back({DecodeEvent::Kind::kEvicted, victim, 0, {}, {}});
   remove(victim);
-  blocks_.release(victim, false);
+  blocks_.evict(victim);
   return false;
-}
-
-// Age is output over all attempts, not time here: a request that was evicted before has come last,
-// and would be the victim again and again.
-policy::Holder DecodeEngine::youngest() const {
-  const Running* youngest = nullptr;
-  for (const auto& [arrival, running] : jobs_) {
-    if (youngest == nullptr || running.job.emitted.size() <= youngest->job.emitted.size()) {
-      youngest = &running;  // of equals the last to come
-    }
-  }
-  CHECK(youngest != nullptr);
-  return youngest->job.id;
 }
 
 std::vector<DecodeEvent> DecodeEngine::run_step() {

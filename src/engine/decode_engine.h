@@ -36,7 +36,7 @@ struct DecodeJob {
 struct DecodeEvent {
   enum class Kind : std::uint8_t {
     kToken,    // `token` is output number `index`; the job goes on until remove()
-    kEvicted,  // no block was left and it had the least output; its blocks are released
+    kEvicted,  // no block was left: policy::choose_victim(); its blocks are released
     kExpired,  // the deadline passed; the caller releases its blocks
     kFailed,   // `error`; the caller releases its blocks
   };
@@ -68,8 +68,8 @@ class DecodeEngine {
 
   // One step in two parts, so that a caller who shares `blocks` with other threads needs to guard
   // only the first, which is short. begin_step(): drops expired jobs and takes blocks for the next
-  // token of every job, in order of arrival; when none is left, the job with the least output is
-  // evicted, of equals the last to come (G15).
+  // token of every job, in order of arrival; when none is left,
+  // policy::choose_victim() says who is evicted (G15).
   std::vector<DecodeEvent> begin_step(Time now);
   // Computes one token for every job. Does not touch `blocks`.
   std::vector<DecodeEvent> run_step();
@@ -84,11 +84,11 @@ class DecodeEngine {
  private:
   struct Running {
     DecodeJob job;
+    bool placed_again = false;
     std::vector<BlockIndex> table;  // a copy: `blocks` may change while a step runs
   };
   using Arrival = std::uint64_t;
   bool take_block(Arrival arrival, std::vector<DecodeEvent>& events);
-  policy::Holder youngest() const;
   void drop(Arrival arrival);
 
   ForwardPass& model_;

@@ -33,9 +33,10 @@ class DecodeEngineTest : public testing::Test {
     auto pool = KvPool::create(kLayout, BlockCount(blocks));
     ASSERT_TRUE(pool.has_value());
     pool_ = std::make_unique<KvPool>(std::move(*pool));
-    policy::GrowthOptions growth;
-    growth.margin = 0.0;  // no reserve: running out is what the tests are about
-    blocks_ = std::make_unique<policy::KvBlocks>(BlockCount(blocks), Tokens(kBlockTokens), growth);
+    policy::KvBlocksOptions admission;
+    admission.look_ahead = false;  // running out is what the tests are about
+    blocks_ =
+        std::make_unique<policy::KvBlocks>(BlockCount(blocks), Tokens(kBlockTokens), admission);
     DecodeEngineOptions options;
     options.batch_max = batch_max;
     engine_ = std::make_unique<DecodeEngine>(model_, *pool_, *blocks_, threads_, options);

@@ -9,26 +9,28 @@
 
 namespace pd::policy {
 
-struct GrowthOptions {
-  std::size_t window = 256;  // finished requests remembered: a shift of the load shows in minutes
-  Tokens first_guess{256};   // output length before anything has finished
-  double margin = 1.25;      // reserve over the expectation
-};
-
 class GrowthModel {
  public:
-  explicit GrowthModel(const GrowthOptions& options) : options_(options) {}
+  // `window`: finished requests remembered. `first_guess`: output length before anything finished.
+  GrowthModel(std::size_t window, Tokens first_guess) : window_(window), guess_(first_guess) {}
 
   void on_finished(Tokens output);
 
-  // Further tokens to keep room for, for a request that has emitted `output` of at most
-  // `output_max`: the mean remainder of those remembered outputs that became longer than `output`,
-  // times the margin. If none did, it is expected to become twice as long as it is: an output that
-  // outgrew all others is not about to end.
+  // Probability that a request which has emitted `output` of at most `output_max` tokens emits more
+  // than `further` others: the share among those remembered that became longer than `output`. If
+  // none did, it is expected to become twice as long as it is: an output that outgrew all others is
+  // not about to end.
+  double goes_beyond(Tokens output, Tokens further, Tokens output_max) const;
+
+  // Mean and largest number of further tokens, by the same rules.
   Tokens remaining(Tokens output, Tokens output_max) const;
+  Tokens remaining_max(Tokens output, Tokens output_max) const;
 
  private:
-  GrowthOptions options_;
+  std::int64_t guess(std::int64_t output) const;
+
+  std::size_t window_;
+  Tokens guess_;
   std::vector<std::int64_t> recent_;  // ring
   std::size_t oldest_ = 0;
   std::vector<std::int64_t> sorted_;

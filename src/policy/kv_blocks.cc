@@ -1,13 +1,26 @@
 #include "policy/kv_blocks.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 
 namespace pd::policy {
 
-KvBlocks::KvBlocks(BlockCount total, Tokens block_tokens, const GrowthOptions& growth)
-    : total_(total), block_tokens_(block_tokens), growth_(growth) {
+Holder choose_victim(std::span<const EvictionCandidate> candidates) {
+  CHECK(!candidates.empty());
+  const auto goes_first = [](const EvictionCandidate& a, const EvictionCandidate& b) {
+    if (a.placed_again != b.placed_again) return !a.placed_again;
+    return a.output != b.output ? a.output < b.output : a.arrival > b.arrival;
+  };
+  return std::ranges::min_element(candidates, goes_first)->holder;
+}
+
+KvBlocks::KvBlocks(BlockCount total, Tokens block_tokens, const KvBlocksOptions& options)
+    : total_(total),
+      block_tokens_(block_tokens),
+      options_(options),
+      growth_(options.window, options.first_guess) {
   CHECK(total.value() >= 0);
   CHECK(block_tokens.value() >= 1);
   free_.reserve(static_cast<std::size_t>(total.value()));
@@ -26,7 +39,8 @@ KvAdmission KvBlocks::admit(const Holder& holder, const KvDemand& demand) {
   Held held{{}, demand.kv_length, demand.output, demand.output_max};
   const BlockCount now = blocks_for(demand.kv_length + Tokens(1), block_tokens_);
   if (now > free()) return KvAdmission::kBusy;
-  if (!held_.empty() && now + growth(held) + reserve() > free()) {
+  if (options_.look_ahead && !held_.empty() &&
+      need_with(&held) > static_cast<double>(total_.value())) {
     return KvAdmission::kBusy;
   }
   take(held, static_cast<std::size_t>(now.value()));
@@ -56,10 +70,18 @@ void KvBlocks::on_output(const Holder& holder, Tokens output) {
 void KvBlocks::release(const Holder& holder, bool finished) {
   const auto it = held_.find(holder);
   if (it == held_.end()) return;
-  if (finished) growth_.on_finished(it->second.output);
+  if (finished) {
+    growth_.on_finished(it->second.output);
+    caution_ *= 0.98;
+  }
   // Reversed, so that the next holder gets them in the same order.
   free_.insert(free_.end(), it->second.table.rbegin(), it->second.table.rend());
   held_.erase(it);
+}
+
+void KvBlocks::evict(const Holder& holder) {
+  caution_ += options_.deviations_per_eviction;
+  release(holder, false);
 }
 
 std::span<const BlockIndex> KvBlocks::table(const Holder& holder) const {
@@ -68,10 +90,8 @@ std::span<const BlockIndex> KvBlocks::table(const Holder& holder) const {
   return it->second.table;
 }
 
-BlockCount KvBlocks::reserve() const {
-  BlockCount sum;
-  for (const auto& [holder, held] : held_) sum += growth(held);
-  return sum;
+BlockCount KvBlocks::need() const {
+  return BlockCount(static_cast<std::int64_t>(std::ceil(need_with(nullptr))));
 }
 
 Tokens KvBlocks::soonest_end() const {
@@ -83,16 +103,34 @@ Tokens KvBlocks::soonest_end() const {
   return soonest.value_or(Tokens(0));
 }
 
-// Blocks beyond those that the holder has (or, before it has any, needs at once).
-BlockCount KvBlocks::growth(const Held& held) const {
-  // More than the pool cannot be kept free for anyone; the clamp also keeps the sums small.
+double KvBlocks::need_with(const Held* candidate) const {
+  // More than the pool nobody can grow; the clamp also keeps the arithmetic small.
   const Tokens room(total_.value() * block_tokens_.value());
-  const Tokens further = std::min(growth_.remaining(held.output, held.output_max), room);
-  const BlockCount end = blocks_for(held.kv_length + Tokens(1) + further, block_tokens_);
-  const BlockCount now = held.table.empty()
-                             ? blocks_for(held.kv_length + Tokens(1), block_tokens_)
-                             : BlockCount(static_cast<std::int64_t>(held.table.size()));
-  return std::max(end - now, BlockCount(0));
+  std::vector<const Held*> all;
+  for (const auto& [holder, held] : held_) all.push_back(&held);
+  if (candidate != nullptr) all.push_back(candidate);
+  Tokens horizon(0);
+  for (const Held* held : all) {
+    horizon = std::max(horizon, growth_.remaining_max(held->output, held->output_max));
+  }
+  horizon = std::min(horizon, room);
+  // Moments a quarter further from now each: the need changes fast at first, and an answer must
+  // take microseconds.
+  double worst = 0.0;
+  for (Tokens ahead(0); ahead <= horizon; ahead += Tokens(1 + ahead.value() / 4)) {
+    double mean = 0.0;
+    double variance = 0.0;
+    for (const Held* held : all) {
+      const double runs =
+          ahead.value() == 0 ? 1.0 : growth_.goes_beyond(held->output, ahead, held->output_max);
+      const auto blocks = static_cast<double>(
+          blocks_for(held->kv_length + Tokens(1) + ahead, block_tokens_).value());
+      mean += runs * blocks;
+      variance += runs * (1.0 - runs) * blocks * blocks;
+    }
+    worst = std::max(worst, mean + (options_.deviations + caution_) * std::sqrt(variance));
+  }
+  return worst;
 }
 
 void KvBlocks::take(Held& held, std::size_t blocks) {

@@ -38,7 +38,7 @@ class Pair {
       : layout_(layout),
         settings_(settings),
         requests_(requests),
-        blocks_(BlockCount(settings.pool_blocks), Tokens(layout.block_tokens), no_reserve()) {
+        blocks_(BlockCount(settings.pool_blocks), Tokens(layout.block_tokens), evicting()) {
     auto cache = engine::PrefixCache::create(layout, Tokens(16),
                                              layout.range(Tokens(16)) * settings.cache_blocks);
     CHECK(cache.has_value());
@@ -81,10 +81,10 @@ class Pair {
     std::vector<TokenId> tokens;
     std::unique_ptr<OwnedRange> range;
   };
-  static policy::GrowthOptions no_reserve() {
-    policy::GrowthOptions growth;
-    growth.margin = 0.0;
-    return growth;
+  static policy::KvBlocksOptions evicting() {
+    policy::KvBlocksOptions options;
+    options.look_ahead = false;
+    return options;
   }
   const Request& of(const policy::Holder& id) const { return requests_[id.request.low]; }
   bool finished(std::size_t request) const {
