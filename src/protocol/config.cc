@@ -176,6 +176,7 @@ std::vector<Section> sections(Config& c) {
         choice_field("kernels", c.model.kernels, {"auto", "reference", "avx2", "avx512_bf16"})}},
       {"cluster",
        {text_field("directory", c.cluster.directory),
+        text_field("weights_directory", c.cluster.weights_directory),
         text_field("secret_file", c.cluster.secret_file),
         duration_field("lease", c.cluster.lease, seconds(2), seconds(60))}},
       {"group",

@@ -1,0 +1,116 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "cli/commands.h"
+#include "cli/http_stream.h"
+#include "cli/settings.h"
+
+namespace pd::cli {
+namespace {
+
+struct ChatFlags {
+  std::string server = "127.0.0.1:8000";
+  std::string model;
+  std::string key;
+  std::string system;
+  std::optional<double> temperature;
+  int max_tokens = 512;
+};
+
+// "http://host:port/v1" as people copy it, or "host:port".
+std::string bare_address(std::string url) {
+  if (url.starts_with("http://")) url.erase(0, 7);
+  return url.substr(0, url.find('/'));
+}
+
+// The first model that the server has.
+Result<std::string> first_model(const net::HttpAddress& address, const std::string& key) {
+  net::HttpCall call;
+  call.address = address;
+  call.method = "GET";
+  call.target = "/v1/models";
+  if (!key.empty()) call.headers = {{"authorization", "Bearer " + key}};
+  auto answer = net::fetch_blocking(std::move(call));
+  if (!answer) return std::unexpected(answer.error());
+  const auto json = nlohmann::json::parse(answer->body, nullptr, false);
+  if (answer->status != 200 || !json.is_object() || !json.contains("data") ||
+      !json["data"].is_array() || json["data"].empty() || !json["data"][0].contains("id")) {
+    return error(ErrorCode::kUnavailable, fmt::format("/v1/models answers HTTP {}: {}",
+                                                      answer->status, answer->body.substr(0, 200)));
+  }
+  return json["data"][0]["id"].get<std::string>();
+}
+
+int run(const ChatFlags& flags) {
+  if (flags.server.starts_with("https://"))
+    return fail("https is not supported by this command; use an http address");
+  auto address = net::parse_address(bare_address(flags.server));
+  if (!address) return fail(address.error());
+  std::string model = flags.model;
+  if (model.empty()) {
+    auto found = first_model(*address, flags.key);
+    if (!found)
+      return fail(fmt::format("{}: {}; is the server running? (pdserve up)", flags.server,
+                              found.error().message));
+    model = *found;
+  }
+  const bool terminal = ::isatty(0) == 1;
+  if (terminal) fmt::print("{} at {}. An empty line or Ctrl-D ends.\n", model, flags.server);
+  const StreamTarget target{*address, "/v1/chat/completions", flags.key};
+  nlohmann::json messages = nlohmann::json::array();
+  if (!flags.system.empty()) messages.push_back({{"role", "system"}, {"content", flags.system}});
+  int exit_status = 0;
+  std::string line;
+  while (true) {
+    if (terminal) fmt::print("> ");
+    std::fflush(stdout);
+    if (!std::getline(std::cin, line) || line.empty()) break;
+    messages.push_back({{"role", "user"}, {"content", line}});
+    nlohmann::json body{{"model", model},
+                        {"messages", messages},
+                        {"stream", true},
+                        {"max_tokens", flags.max_tokens}};
+    if (flags.temperature) body["temperature"] = *flags.temperature;
+    const auto answer =
+        stream_answer(target, body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
+                      [](std::string_view text) {
+                        fmt::print("{}", text);
+                        std::fflush(stdout);
+                      });
+    fmt::print("\n");
+    if (!answer) {
+      exit_status = fail(answer.error());
+      messages.erase(messages.size() -
+                     1);  // the question was not answered: asking again starts clean
+      if (!terminal) break;
+      continue;
+    }
+    exit_status = 0;
+    messages.push_back({{"role", "assistant"}, {"content", *answer}});
+  }
+  return exit_status;
+}
+
+}  // namespace
+
+Command add_chat(CLI::App& root) {
+  CLI::App* app = root.add_subcommand(
+      "chat", "talk to any OpenAI-compatible server in the terminal, streaming");
+  auto flags = std::make_shared<ChatFlags>();
+  app->add_option("server", flags->server, "its address (default 127.0.0.1:8000)")
+      ->type_name("URL");
+  app->add_option("--model", flags->model, "model to ask for; default: the server's first");
+  app->add_option("--key", flags->key, "API key");
+  app->add_option("--system", flags->system, "system message");
+  app->add_option("--temperature", flags->temperature, "0: always the likeliest token")
+      ->check(CLI::Range(0.0, 2.0));
+  app->add_option("--max-tokens", flags->max_tokens, "longest answer")
+      ->check(CLI::Range(1, 1'000'000));
+  return {app, [flags] { return run(*flags); }};
+}
+
+}  // namespace pd::cli

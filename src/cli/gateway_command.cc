@@ -1,0 +1,95 @@
+#include <fmt/format.h>
+
+#include <csignal>
+#include <ctime>
+
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/files.h"
+#include "cli/process_flags.h"
+#include "cli/settings.h"
+#include "gateway/gateway.h"
+#include "model/model.h"
+
+namespace pd::cli {
+namespace {
+
+struct GatewayFlags {
+  CommonFlags common;
+  ProcessFlags process;
+  std::string controller;
+  std::optional<std::string> host;
+  std::optional<std::uint16_t> port;
+};
+
+constexpr Duration kDrainLimit = std::chrono::seconds(10);
+constexpr Duration kDrainCheck = std::chrono::milliseconds(20);
+
+void stop_when_done(net::EventLoop& loop, gateway::Gateway& gateway, Time limit) {
+  if (gateway.done() || loop.now() >= limit) return loop.stop();
+  loop.call_at(loop.now() + kDrainCheck,
+               [&loop, &gateway, limit] { stop_when_done(loop, gateway, limit); });
+}
+
+int run(const GatewayFlags& flags) {
+  auto config = load_config(flags.common);
+  if (!config) return 1;
+  if (flags.host) config->gateway.host = *flags.host;
+  if (flags.port) config->gateway.port = *flags.port;
+  configure_log(*config, "gateway");
+  auto secret = read_secret(*config);
+  if (!secret) return fail(secret.error());
+  auto controller = net::parse_address(flags.controller);
+  if (!controller) return fail(controller.error());
+  auto path = find_model(config->model.path);
+  if (!path) return fail(path.error());
+  auto model = model::Model::open(*path);
+  if (!model) return fail(model.error());
+  if (!model->chat_template_error.empty())
+    log::warn("chat template: {}", model->chat_template_error);
+
+  gateway::GatewayOptions options;
+  options.http.host = config->gateway.host;
+  options.http.port = config->gateway.port;
+  options.http.limits.body_bytes_max = config->gateway.body_bytes_max;
+  options.http.limits.connections_max = config->gateway.connections_max;
+  options.controller = *controller;
+  options.secret = *secret;
+  options.model_name = model_name(*config, *model);
+  options.context_max = context_of(*model);
+  options.ttft_limit = config->gateway.ttft_limit;
+  options.request_limit = config->gateway.request_limit;
+  options.seed = random_bits();
+  options.created = std::time(nullptr);
+
+  net::EventLoop loop;
+  auto created = gateway::Gateway::create(loop, *model, std::move(options));
+  if (!created) return fail(created.error());
+  const auto gateway = std::move(*created);
+  announce(flags.process, gateway->port());
+  const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });
+  loop.on_signals({SIGTERM, SIGINT}, [&](int) {
+    gateway->drain();
+    stop_when_done(loop, *gateway, loop.now() + kDrainLimit);
+  });
+  log::info("listening on {}:{}", config->gateway.host, gateway->port());
+  loop.run();
+  return 0;
+}
+
+}  // namespace
+
+Command add_gateway(CLI::App& root) {
+  CLI::App* app = root.add_subcommand("gateway", "the OpenAI API in front of a group");
+  auto flags = std::make_shared<GatewayFlags>();
+  flags->common.add_to(*app);
+  flags->process.add_to(*app);
+  app->add_option("--controller", flags->controller, "where the topology comes from")
+      ->type_name("HOST:PORT")
+      ->required();
+  app->add_option("--host", flags->host, "address to listen on");
+  app->add_option("--port", flags->port, "port to listen on; 0: the system chooses");
+  return {app, [flags] { return run(*flags); }};
+}
+
+}  // namespace pd::cli

@@ -1,0 +1,104 @@
+#include "cli/http_stream.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace pd::cli {
+namespace {
+
+// The text of one chunk, chat or completion.
+std::string text_of(const nlohmann::json& chunk) {
+  if (!chunk.contains("choices") || !chunk["choices"].is_array() || chunk["choices"].empty())
+    return {};
+  const auto& choice = chunk["choices"][0];
+  if (choice.contains("text") && choice["text"].is_string()) return choice["text"];
+  if (choice.contains("delta") && choice["delta"].contains("content") &&
+      choice["delta"]["content"].is_string()) {
+    return choice["delta"]["content"];
+  }
+  return {};
+}
+
+std::string message_of(std::string_view body, int status) {
+  const auto json = nlohmann::json::parse(body, nullptr, false);
+  if (json.is_object() && json.contains("error") && json["error"].is_object() &&
+      json["error"].contains("message") && json["error"]["message"].is_string()) {
+    return fmt::format("HTTP {}: {}", status, json["error"]["message"].get<std::string>());
+  }
+  return fmt::format("HTTP {}: {}", status, body.substr(0, 300));
+}
+
+}  // namespace
+
+void SseReader::feed(std::string_view bytes, const std::function<void(std::string_view)>& on_data) {
+  for (const char c : bytes) {
+    if (c == '\r') continue;
+    if (c != '\n') {
+      line_ += c;
+      continue;
+    }
+    if (line_.empty()) {
+      if (!data_.empty()) on_data(data_);
+      data_.clear();
+    } else if (line_.starts_with("data:")) {
+      std::string_view value = std::string_view(line_).substr(5);
+      if (value.starts_with(' ')) value.remove_prefix(1);
+      if (!data_.empty()) data_ += '\n';
+      data_ += value;
+    }
+    line_.clear();
+  }
+}
+
+Result<std::string> stream_answer(const StreamTarget& target, const std::string& body,
+                                  const std::function<void(std::string_view)>& on_text) {
+  net::EventLoop loop;
+  net::HttpClient http(loop);
+  net::HttpCall call;
+  call.address = target.address;
+  call.target = target.path;
+  call.headers = {{"content-type", "application/json"}};
+  if (!target.key.empty()) call.headers.emplace_back("authorization", "Bearer " + target.key);
+  call.body = body;
+
+  int status = 0;
+  std::string plain, whole;
+  std::optional<Error> failure;
+  bool done = false;
+  SseReader reader;
+  const auto on_event = [&](std::string_view data) {
+    if (data == "[DONE]") {
+      done = true;
+      return;
+    }
+    const auto json = nlohmann::json::parse(data, nullptr, false);
+    if (!json.is_object()) return;
+    if (json.contains("error")) {
+      failure = Error{ErrorCode::kUnavailable, message_of(data, status)};
+      return;
+    }
+    const std::string text = text_of(json);
+    whole += text;
+    if (!text.empty()) on_text(text);
+  };
+  http.call(std::move(call), {[&](int code, const std::vector<net::Header>&) { status = code; },
+                              [&](std::string_view bytes) {
+                                if (status == 200)
+                                  reader.feed(bytes, on_event);
+                                else
+                                  plain += bytes;
+                              },
+                              [&](const Status& end) {
+                                if (!end) failure = end.error();
+                                loop.stop();
+                              }});
+  loop.run();
+  if (failure) return std::unexpected(*failure);
+  if (status != 200) return error(ErrorCode::kUnavailable, message_of(plain, status));
+  if (!done) return error(ErrorCode::kUnavailable, "the stream ended before it was complete");
+  return whole;
+}
+
+}  // namespace pd::cli

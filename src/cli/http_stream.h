@@ -1,0 +1,36 @@
+// A streaming chat or completion against any OpenAI-compatible server, for the terminal: prints as
+// it comes.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "net/http_client.h"
+
+namespace pd::cli {
+
+// Splits a stream into the data of its server-sent events, in any cut of the bytes.
+class SseReader {
+ public:
+  // Calls `on_data` with each event's data.
+  void feed(std::string_view bytes, const std::function<void(std::string_view)>& on_data);
+
+ private:
+  std::string line_;
+  std::string data_;
+};
+
+struct StreamTarget {
+  net::HttpAddress address;
+  std::string path;  // "/v1/chat/completions"
+  std::string key;   // API key; empty: none
+};
+
+// Sends `body` (with "stream": true) and calls `on_text` with each piece of text. Blocks the
+// caller. Errors carry the server's own message.
+Result<std::string> stream_answer(const StreamTarget& target, const std::string& body,
+                                  const std::function<void(std::string_view)>& on_text);
+
+}  // namespace pd::cli

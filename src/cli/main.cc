@@ -1,0 +1,34 @@
+// pdserve: parses the command line, hands over to one subcommand. Nothing else is decided here.
+
+#include <fmt/format.h>
+
+#include <csignal>
+#include <vector>
+
+#include "cli/commands.h"
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that left is an error code, not the end of the process
+
+  CLI::App root(
+      "pdserve serves large language models with prefill and decode on different instances.\n"
+      "\n"
+      "Start here:  pdserve up --model stories260K        a cluster on this machine with the model "
+      "that ships\n"
+      "             pdserve up --model DIR|FILE.gguf      your own model; then use any OpenAI "
+      "client\n"
+      "             pdserve chat                          talk to it in the terminal\n"
+      "             pdserve check --model DIR             find out what is wrong before it starts");
+  root.set_version_flag("--version", "pdserve 0.1.0");
+  root.require_subcommand(1);
+  root.fallthrough(false);
+  const std::vector<pd::cli::Command> commands{
+      pd::cli::add_up(root),         pd::cli::add_chat(root),   pd::cli::add_gateway(root),
+      pd::cli::add_controller(root), pd::cli::add_worker(root), pd::cli::add_tokenize(root),
+      pd::cli::add_render(root)};
+  CLI11_PARSE(root, argc, argv);
+  for (const auto& command : commands) {
+    if (command.app->parsed()) return command.run();
+  }
+  return 1;
+}

@@ -1,0 +1,45 @@
+// Configuration file plus flags, as every subcommand reads them; and from it the options of each
+// module.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "controller/controller.h"
+#include "gateway/gateway.h"
+#include "model/model.h"
+#include "protocol/config.h"
+
+namespace pd::cli {
+
+// Flags that subcommands share; unset ones leave the file's values.
+struct CommonFlags {
+  std::string config;
+  std::optional<std::string> model;
+  std::optional<std::string> log_level;
+  void add_to(CLI::App& app);
+};
+
+// Reads the file (if any) and applies the flags. Mistakes are printed, one line each; nullopt then.
+std::optional<protocol::Config> load_config(const CommonFlags& flags);
+
+// Prints one error line; returns the exit status 1.
+int fail(const Error& error);
+int fail(std::string_view message);
+
+// The cluster's secret from its file; empty when none is configured.
+Result<std::string> read_secret(const protocol::Config& config);
+
+void configure_log(const protocol::Config& config, std::string_view process);
+
+// The largest context that a group with this configuration serves.
+Tokens context_of(const model::Model& model);
+
+std::string model_name(const protocol::Config& config, const model::Model& model);
+
+// A listener outside this machine needs the secret (G7).
+Status check_listener(std::string_view host, const std::string& secret, std::string_view key);
+
+}  // namespace pd::cli

@@ -1,0 +1,270 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <iostream>
+#include <utility>
+
+#include "cli/commands.h"
+#include "cli/files.h"
+#include "cli/http_stream.h"
+#include "cli/local_cluster.h"
+#include "cli/settings.h"
+#include "model/model.h"
+
+namespace pd::cli {
+namespace {
+
+struct UpFlags {
+  CommonFlags common;
+  std::optional<int> prefill, decode, both;
+  std::optional<std::string> host;
+  std::optional<int> port;
+  bool no_question = false;
+  std::string state_file;
+};
+
+constexpr Duration kStatusEvery = std::chrono::milliseconds(50);
+constexpr int kBarWidth = 30;
+
+std::optional<protocol::Config> effective_config(const UpFlags& flags) {
+  auto config = load_config(flags.common);
+  if (!config) return std::nullopt;
+  if (flags.both) config->group = {0, 0, *flags.both};
+  if (flags.prefill) config->group.prefill = *flags.prefill;
+  if (flags.decode) config->group.decode = *flags.decode;
+  if (flags.host) config->gateway.host = *flags.host;
+  if (flags.port) config->gateway.port = static_cast<std::uint16_t>(*flags.port);
+  const auto path = find_model(config->model.path);
+  if (!path) {
+    fail(path.error());
+    return std::nullopt;
+  }
+  config->model.path = path->string();
+  const auto mistakes = protocol::validate(*config, "flags");
+  for (const std::string& mistake : mistakes) fail(mistake);
+  return mistakes.empty() ? config : std::nullopt;
+}
+
+// "[##########          ] 1 of 4 serving; worker 3: loading weights 42 %"
+std::string progress_line(const nlohmann::json& status, int wanted) {
+  int serving = 0;
+  double fraction = 0;
+  std::string detail;
+  for (const auto& instance : status["instances"]) {
+    const bool serves = instance["state"] == "serving";
+    serving += serves;
+    const double loaded =
+        instance.contains("status") ? instance["status"].value("load_fraction", 0.0) : 0.0;
+    fraction += serves ? 1.0 : 0.9 * loaded;
+    if (!serves && detail.empty()) {
+      detail =
+          fmt::format("; instance {} ({}): {}", instance["id"].get<int>(),
+                      instance["role"].get<std::string>(), instance["state"].get<std::string>());
+      if (loaded > 0 && loaded < 1) detail += fmt::format(" weights {:.0f} %", 100 * loaded);
+    }
+  }
+  const int full = static_cast<int>(kBarWidth * std::min(1.0, fraction / wanted));
+  return fmt::format("[{}{}] {} of {} serving{}", std::string(static_cast<std::size_t>(full), '#'),
+                     std::string(static_cast<std::size_t>(kBarWidth - full), ' '), serving, wanted,
+                     detail);
+}
+
+// A fatal trouble that an instance reported, empty when there is none.
+std::string fatal_trouble(const nlohmann::json& status) {
+  for (const auto& instance : status["instances"]) {
+    if (instance.contains("status") && instance["status"].value("fatal", false))
+      return instance["status"].value("trouble", "");
+  }
+  return status.value("last_trouble", "");
+}
+
+class UpRun {
+ public:
+  UpRun(const UpFlags& flags, protocol::Config config)
+      : flags_(flags), config_(std::move(config)), terminal_(::isatty(2) == 1) {}
+
+  int run() {
+    auto model = model::Model::open(config_.model.path);
+    if (!model) return fail(model.error());
+    has_template_ = model->chat_template.has_value();
+    name_ = model_name(config_, *model);
+    if (!model->chat_template_error.empty())
+      fmt::print(stderr, "note: the chat template is not supported: {}\n",
+                 model->chat_template_error);
+    auto cluster = LocalCluster::create(loop_, config_);
+    if (!cluster) return fail(cluster.error());
+    cluster_ = std::move(*cluster);
+    fmt::print(stderr, "{}: {} prefill, {} decode{}; logs in {}\n", name_, config_.group.prefill,
+               config_.group.decode,
+               config_.group.both > 0 ? fmt::format(", {} aggregated", config_.group.both) : "",
+               cluster_->directory().string());
+    cluster_->on_child_end(
+        [this](const std::string& who, const std::string& how) { on_child_end(who, how); });
+    if (auto started = cluster_->start(); !started) return fail(started.error());
+    loop_.on_signals({SIGINT, SIGTERM}, [this](int) { stop(); });
+    ask_status();
+    loop_.run();
+    return exit_status_;
+  }
+
+ private:
+  void ask_status() {
+    cluster_->fetch_status([this](Result<nlohmann::json> status) {
+      if (stopping_) return;
+      if (status)
+        on_status(*status);
+      else
+        loop_.call_at(loop_.now() + kStatusEvery, [this] { ask_status(); });
+    });
+  }
+
+  void on_status(const nlohmann::json& status) {
+    const int wanted = config_.group.prefill + config_.group.decode + config_.group.both;
+    const std::string line = progress_line(status, wanted);
+    if (terminal_)
+      fmt::print(stderr, "\r\x1b[K{}", line);
+    else if (line != last_line_)
+      fmt::print(stderr, "{}\n", line);
+    last_line_ = line;
+    if (const std::string trouble = fatal_trouble(status); !trouble.empty()) {
+      if (terminal_) fmt::print(stderr, "\n");
+      exit_status_ = fail(trouble);
+      return stop();
+    }
+    if (!status.value("complete", false)) {
+      loop_.call_at(loop_.now() + kStatusEvery, [this] { ask_status(); });
+      return;
+    }
+    if (terminal_) fmt::print(stderr, "\n");
+    on_complete();
+  }
+
+  void on_complete() {
+    const std::string host = config_.gateway.host == "0.0.0.0" ? "127.0.0.1" : config_.gateway.host;
+    const std::string url = fmt::format("http://{}:{}", host, cluster_->gateway_port());
+    if (!flags_.no_question) ask_question(host);
+    if (!flags_.state_file.empty()) {
+      const nlohmann::json state{
+          {"gateway", url},
+          {"controller", fmt::format("{}:{}", config_.worker.host, cluster_->controller_port())},
+          {"directory", cluster_->directory().string()},
+          {"model", name_},
+          {"pids",
+           {{"gateway", cluster_->gateway_pid()}, {"controller", cluster_->controller_pid()}}}};
+      if (auto written = write_private_file(flags_.state_file, state.dump()); !written) {
+        exit_status_ = fail(written.error());
+        return stop();
+      }
+    }
+    teach(url);
+  }
+
+  // One real request through the front door, streamed to the terminal.
+  void ask_question(const std::string& host) {
+    nlohmann::json body{{"model", name_}, {"stream", true}, {"temperature", 0}, {"max_tokens", 64}};
+    const std::string question =
+        has_template_ ? "What is the capital of France?" : "Once upon a time";
+    if (has_template_)
+      body["messages"] = {{{"role", "user"}, {"content", question}}};
+    else
+      body["prompt"] = question;
+    const StreamTarget target{{host, cluster_->gateway_port()},
+                              has_template_ ? "/v1/chat/completions" : "/v1/completions",
+                              ""};
+    fmt::print("\n> {}\n", question);
+    std::fflush(stdout);
+    const auto answer = stream_answer(target, body.dump(), [](std::string_view text) {
+      fmt::print("{}", text);
+      std::fflush(stdout);
+    });
+    fmt::print("\n\n");
+    if (!answer) fail("the first question failed: " + answer.error().message);
+  }
+
+  void teach(const std::string& url) const {
+    const std::string path = has_template_ ? "chat/completions" : "completions";
+    const std::string input = has_template_ ? R"("messages":[{"role":"user","content":"Hello"}])"
+                                            : R"("prompt":"Once upon a time")";
+    const std::string python =
+        has_template_
+            ? R"(client.chat.completions.create(model="{}", messages=[{{"role": "user", "content": "Hello"}}]))"
+            : R"(client.completions.create(model="{}", prompt="Once upon a time"))";
+    fmt::print(
+        "Serving {} at {}/v1  (metrics: {}/metrics)\n\n"
+        "  curl {}/v1/{} -H 'content-type: application/json' \\\n"
+        "       -d '{{\"model\":\"{}\",{},\"max_tokens\":64,\"stream\":true}}'\n\n"
+        "  from openai import OpenAI\n"
+        "  client = OpenAI(base_url=\"{}/v1\", api_key=\"none\")\n"
+        "  print({})\n\n"
+        "Ctrl-C ends it.\n",
+        name_, url, url, url, path, name_, input, url, fmt::format(fmt::runtime(python), name_));
+    std::fflush(stdout);
+  }
+
+  void on_child_end(const std::string& who, const std::string& how) {
+    if (who == "controller" && !last_line_.empty() && cluster_->gateway_pid() > 0) {
+      fmt::print(stderr,
+                 "The controller ended ({}). Serving goes on, but nothing is replaced any more; "
+                 "restart with Ctrl-C and up.\n",
+                 how);
+      return;
+    }
+    exit_status_ = fail(fmt::format("the {} ended: {}", who, how));
+    stop();
+  }
+
+  void stop() {
+    if (std::exchange(stopping_, true)) {
+      cluster_->kill();  // asked twice
+      return;
+    }
+    fmt::print(stderr, "Stopping.\n");
+    cluster_->stop([this] { loop_.stop(); });
+  }
+
+  const UpFlags& flags_;
+  protocol::Config config_;
+  net::EventLoop loop_;
+  std::unique_ptr<LocalCluster> cluster_;
+  std::string name_;
+  std::string last_line_;
+  bool has_template_ = false;
+  bool terminal_;
+  bool stopping_ = false;
+  int exit_status_ = 0;
+};
+
+int run(const UpFlags& flags) {
+  auto config = effective_config(flags);
+  if (!config) return 1;
+  return UpRun(flags, std::move(*config)).run();
+}
+
+}  // namespace
+
+Command add_up(CLI::App& root) {
+  CLI::App* app = root.add_subcommand(
+      "up", "a whole cluster on this machine: gateway, controller, prefill and decode instances");
+  auto flags = std::make_shared<UpFlags>();
+  flags->common.add_to(*app);
+  app->add_option("--prefill", flags->prefill, "prefill instances (default 2)")
+      ->check(CLI::Range(0, 1024));
+  app->add_option("--decode", flags->decode, "decode instances (default 2)")
+      ->check(CLI::Range(0, 1024));
+  app->add_option("--both", flags->both, "aggregated instances instead of prefill and decode ones")
+      ->check(CLI::Range(1, 1024));
+  app->add_option("--host", flags->host, "address of the API (default 127.0.0.1)");
+  app->add_option("--port", flags->port, "port of the API (default 8000; 0: the system chooses)")
+      ->check(CLI::Range(0, 65535));
+  app->add_flag("--no-question", flags->no_question,
+                "do not ask the model a question when it is ready");
+  app->add_option(
+         "--state", flags->state_file,
+         "file that is written when the cluster is ready (JSON: addresses and process ids)")
+      ->type_name("FILE");
+  return {app, [flags] { return run(*flags); }};
+}
+
+}  // namespace pd::cli

@@ -1,0 +1,274 @@
+#include "gateway/answer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace pd::gateway {
+
+using policy::RequestEnd;
+using protocol::ApiError;
+using protocol::FinishReason;
+
+namespace {
+
+const std::vector<double> kSecondsBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+                                         0.5,   1,      2.5,   5,    10,    30,   60,  120};
+
+}  // namespace
+
+AnswerMetrics::AnswerMetrics(Metrics& metrics)
+    : received(
+          metrics.counter("pdserve_requests_received_total", "API requests whose body was read")),
+      completed(
+          metrics.counter("pdserve_requests_completed_total", "API requests answered in full")),
+      failed(metrics.counter("pdserve_requests_failed_total",
+                             "API requests ended by an error of ours")),
+      rejected(metrics.counter("pdserve_requests_rejected_total",
+                               "API requests refused: bad input or no capacity in time")),
+      cancelled(
+          metrics.counter("pdserve_requests_cancelled_total", "API requests whose client left")),
+      prompt_tokens(
+          metrics.counter("pdserve_prompt_tokens_total", "prompt tokens of completed requests")),
+      cached_tokens(metrics.counter("pdserve_prompt_tokens_cached_total",
+                                    "prompt tokens taken from a prefix cache")),
+      output_tokens(
+          metrics.counter("pdserve_output_tokens_total", "output tokens handed to clients")),
+      in_flight(metrics.gauge("pdserve_requests_in_flight",
+                              "API requests being prepared, waiting or running")),
+      ttft(metrics.histogram("pdserve_ttft_seconds", "request received to first token written",
+                             kSecondsBounds)),
+      tpot(metrics.histogram("pdserve_tpot_seconds", "(end - first token) / (output tokens - 1)",
+                             kSecondsBounds)),
+      e2e(metrics.histogram("pdserve_e2e_seconds", "request received to answer complete",
+                            kSecondsBounds)) {}
+
+ApiError to_api_error(const RequestEnd& end) {
+  switch (end.why) {
+    case RequestEnd::Why::kBusy:
+      return {429, "rate_limit_error",
+              "all instances are busy and none became free within the TTFT limit; try again later",
+              "", "busy"};
+    case RequestEnd::Why::kNoWorker:
+      return {503, "server_error", "no instance is there to serve the request", "", "no_instance"};
+    case RequestEnd::Why::kDeadline:
+      return {504, "timeout_error", "the request's deadline passed before its answer was complete",
+              "", "deadline_exceeded"};
+    case RequestEnd::Why::kPoison:
+      return {500, "server_error",
+              "instances failed repeatedly under this request; it is not tried again: " +
+                  end.error.message,
+              "", "poison_request"};
+    case RequestEnd::Why::kFailed:
+      return protocol::to_api_error(end.error);
+    case RequestEnd::Why::kCompleted:
+    case RequestEnd::Why::kCancelled:
+      break;
+  }
+  return {499, "invalid_request_error", "the request was cancelled", "", "cancelled"};
+}
+
+Answer::Answer(const AnswerContext& context, PreparedRequest request,
+               protocol::AnswerIdentity identity, net::HttpResponse response, Time received)
+    : context_(context),
+      request_(std::move(request)),
+      identity_(std::move(identity)),
+      response_(std::move(response)),
+      renderer_(identity_, request_.api.include_usage, request_.api.continuous_usage),
+      received_(received) {}
+
+void Answer::start(const std::function<RequestId()>& next_id,
+                   const std::function<std::uint64_t()>& next_seed,
+                   const policy::Deadlines& deadlines) {
+  const auto self = shared_from_this();
+  response_.on_close([self] {
+    if (self->closed_) return;
+    self->close(&AnswerMetrics::cancelled);
+    self->cancel_all();
+  });
+  std::vector<Job> jobs;
+  for (std::size_t prompt = 0; prompt < request_.prompts.size(); ++prompt) {
+    for (int i = 0; i < request_.api.n; ++i) {
+      Job job{next_id(), request_.prompts[prompt], request_.api.sampling, 0, deadlines};
+      if (!request_.api.seed_given) job.sampling.seed = next_seed();
+      // Choices of one prompt must differ, and must be the same again under the same seed.
+      else
+        job.sampling.seed += static_cast<std::uint64_t>(i);
+      Choice choice;
+      choice.id = job.id;
+      choice.prompt = prompt;
+      choices_.push_back(std::move(choice));
+      jobs.push_back(std::move(job));
+    }
+  }
+  for (std::size_t i = 0; i < jobs.size() && !closed_; ++i) {
+    context_.driver->start(
+        std::move(jobs[i]),
+        {[self, i](const protocol::TokensFrame& frame) { self->on_tokens(i, frame); },
+         [self, i](const protocol::Prefilled& prefilled) { self->on_prefilled(i, prefilled); },
+         [self, i](const RequestEnd& end) { self->on_job_end(i, end); }});
+  }
+}
+
+void Answer::on_prefilled(std::size_t index, const protocol::Prefilled& prefilled) {
+  choices_[index].prompt_logprobs = prefilled.prompt_logprobs;
+  // The same prompt counts once, as OpenAI counts it.
+  if (index == 0) cached_tokens_ = prefilled.cached_tokens;
+}
+
+void Answer::open_stream() {
+  if (std::exchange(stream_open_, true)) return;
+  response_.start(200, "text/event-stream; charset=utf-8",
+                  {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}});
+}
+
+void Answer::open_choice(std::size_t index, std::string& out) {
+  Choice& choice = choices_[index];
+  if (std::exchange(choice.opened, true)) return;
+  out += renderer_.first(static_cast<int>(index));
+  if (!request_.api.echo) return;
+  const std::string logprobs =
+      request_.api.sampling.logprobs ? render_logprobs(choice, {}, true) : "";
+  renderer_.append_chunk(out, static_cast<int>(index), request_.prompt_texts[choice.prompt],
+                         logprobs, FinishReason::kNone, usage());
+}
+
+void Answer::on_tokens(std::size_t index, const protocol::TokensFrame& frame) {
+  if (closed_) return;
+  Choice& choice = choices_[index];
+  const Time now = context_.loop->now();
+  if (!first_token_) first_token_ = now;
+  last_token_ = now;
+  choice.tokens += static_cast<std::int64_t>(frame.ids.size());
+  choice.finish = frame.finish;
+  context_.metrics->output_tokens.add(static_cast<double>(frame.ids.size()));
+  if (!request_.api.stream) {
+    choice.text += frame.text;
+    choice.logprobs.insert(choice.logprobs.end(), frame.logprobs.begin(), frame.logprobs.end());
+    return;
+  }
+  const bool logprobs = request_.api.sampling.logprobs.has_value() && !frame.logprobs.empty();
+  std::string out;
+  open_stream();
+  open_choice(index, out);
+  // A token whose text is still held back (inside a character, or a possible stop string) has
+  // nothing to show.
+  if (!frame.text.empty() || logprobs || frame.finish != FinishReason::kNone ||
+      request_.api.continuous_usage) {
+    const bool chat_end =
+        frame.finish != FinishReason::kNone && identity_.kind == protocol::ApiRequest::Kind::kChat;
+    const std::string rendered = logprobs ? render_logprobs(choice, frame.logprobs, false) : "";
+    if (chat_end && (!frame.text.empty() || logprobs)) {
+      renderer_.append_chunk(out, static_cast<int>(index), frame.text, rendered,
+                             FinishReason::kNone, usage());
+      renderer_.append_chunk(out, static_cast<int>(index), "", "", frame.finish, usage());
+    } else {
+      renderer_.append_chunk(out, static_cast<int>(index), frame.text, rendered, frame.finish,
+                             usage());
+    }
+  }
+  if (!out.empty()) response_.write(out);
+}
+
+std::string Answer::render_logprobs(Choice& choice,
+                                    const std::vector<protocol::TokenLogprobs>& tokens,
+                                    bool with_echo) const {
+  const auto bytes_of = [this](TokenId id) { return context_.model->tokenizer.token_bytes(id); };
+  if (identity_.kind == protocol::ApiRequest::Kind::kChat)
+    return protocol::render_chat_logprobs(tokens, bytes_of);
+  if (!with_echo)
+    return protocol::render_completion_logprobs({}, tokens, bytes_of, choice.text_offset);
+  std::vector<protocol::TokenLogprobs> all = choice.prompt_logprobs;
+  all.insert(all.end(), tokens.begin(), tokens.end());
+  return protocol::render_completion_logprobs({request_.prompts[choice.prompt]->front()}, all,
+                                              bytes_of, choice.text_offset);
+}
+
+void Answer::on_job_end(std::size_t index, const RequestEnd& end) {
+  choices_[index].running = false;
+  if (closed_) return;
+  if (end.why != RequestEnd::Why::kCompleted) {
+    fail(end);
+    return;
+  }
+  if (std::ranges::none_of(choices_, &Choice::running)) complete();
+}
+
+void Answer::complete() {
+  const Time now = context_.loop->now();
+  if (request_.api.stream) {
+    std::string out;
+    if (request_.api.include_usage) out += renderer_.usage_chunk(usage());
+    out += protocol::StreamRenderer::done();
+    response_.write(out);
+    response_.end();
+  } else {
+    std::vector<protocol::FinishedChoice> finished;
+    for (std::size_t i = 0; i < choices_.size(); ++i) {
+      Choice& choice = choices_[i];
+      std::string logprobs;
+      if (request_.api.sampling.logprobs)
+        logprobs = render_logprobs(choice, choice.logprobs, request_.api.echo);
+      std::string text = request_.api.echo ? request_.prompt_texts[choice.prompt] : "";
+      finished.push_back(
+          {static_cast<int>(i), text + choice.text, std::move(logprobs), choice.finish});
+    }
+    response_.send(200, "application/json", protocol::render_answer(identity_, finished, usage()));
+  }
+  const protocol::Usage used = usage();
+  AnswerMetrics& m = *context_.metrics;
+  m.prompt_tokens.add(static_cast<double>(used.prompt_tokens));
+  m.cached_tokens.add(static_cast<double>(used.cached_tokens));
+  m.e2e.observe(to_seconds(now - received_));
+  if (first_token_) {
+    m.ttft.observe(to_seconds(*first_token_ - received_));
+    if (used.completion_tokens > 1) {
+      m.tpot.observe(to_seconds(last_token_ - *first_token_) /
+                     static_cast<double>(used.completion_tokens - 1));
+    }
+  }
+  close(&AnswerMetrics::completed);
+}
+
+void Answer::fail(const RequestEnd& end) {
+  const ApiError error = to_api_error(end);
+  if (stream_open_) {
+    response_.write(protocol::StreamRenderer::error_event(error));
+    response_.end();
+  } else {
+    std::vector<net::Header> headers;
+    if (error.status == 429) {
+      const double wait = std::ceil(to_seconds(context_.driver->expected_wait()));
+      headers.emplace_back("retry-after",
+                           fmt::format("{}", std::clamp(static_cast<int>(wait), 1, 60)));
+    }
+    response_.send(error.status, "application/json", to_json(error), std::move(headers));
+  }
+  close(end.why == RequestEnd::Why::kBusy ? &AnswerMetrics::rejected : &AnswerMetrics::failed);
+  cancel_all();
+}
+
+void Answer::cancel_all() {
+  for (const Choice& choice : choices_) {
+    if (choice.running) context_.driver->cancel(choice.id);
+  }
+}
+
+void Answer::close(Counter AnswerMetrics::* counter) {
+  closed_ = true;
+  (context_.metrics->*counter).add();
+  context_.metrics->in_flight.set(context_.metrics->in_flight.value() - 1);
+}
+
+protocol::Usage Answer::usage() const {
+  protocol::Usage out;
+  for (const auto& prompt : request_.prompts)
+    out.prompt_tokens += static_cast<std::int64_t>(prompt->size());
+  for (const Choice& choice : choices_) out.completion_tokens += choice.tokens;
+  out.cached_tokens = cached_tokens_;
+  return out;
+}
+
+}  // namespace pd::gateway

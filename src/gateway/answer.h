@@ -1,0 +1,91 @@
+// One API request being answered: its choices run as jobs, what they emit becomes SSE chunks or one
+// JSON body. Lives until the response has ended and every job is over. Loop thread only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/metrics.h"
+#include "base/time.h"
+#include "gateway/leg_driver.h"
+#include "gateway/prepare.h"
+#include "net/http_server.h"
+#include "protocol/openai_response.h"
+
+namespace pd::gateway {
+
+// The gateway's counters, which conserve requests at every scrape:
+// received = completed + failed + rejected + cancelled + in flight.
+struct AnswerMetrics {
+  explicit AnswerMetrics(Metrics& metrics);
+  Counter received, completed, failed, rejected, cancelled, prompt_tokens, cached_tokens,
+      output_tokens;
+  Gauge in_flight;
+  Histogram ttft, tpot, e2e;
+};
+
+struct AnswerContext {
+  net::EventLoop* loop = nullptr;
+  LegDriver* driver = nullptr;
+  const model::Model* model = nullptr;
+  AnswerMetrics* metrics = nullptr;
+};
+
+class Answer : public std::enable_shared_from_this<Answer> {
+ public:
+  Answer(const AnswerContext& context, PreparedRequest request, protocol::AnswerIdentity identity,
+         net::HttpResponse response, Time received);
+
+  // Starts every choice. `next_id` and `next_seed` draw from the gateway's generator.
+  void start(const std::function<RequestId()>& next_id,
+             const std::function<std::uint64_t()>& next_seed, const policy::Deadlines& deadlines);
+
+ private:
+  struct Choice {
+    RequestId id;
+    std::size_t prompt = 0;
+    bool running = true;
+    bool opened = false;                                   // its first chunk was sent
+    std::string text;                                      // whole answers only
+    std::vector<protocol::TokenLogprobs> logprobs;         // whole answers only
+    std::vector<protocol::TokenLogprobs> prompt_logprobs;  // echo
+    std::int64_t text_offset = 0;
+    protocol::FinishReason finish = protocol::FinishReason::kNone;
+    std::int64_t tokens = 0;
+  };
+
+  void on_prefilled(std::size_t index, const protocol::Prefilled& prefilled);
+  void on_tokens(std::size_t index, const protocol::TokensFrame& frame);
+  void on_job_end(std::size_t index, const policy::RequestEnd& end);
+  void open_stream();
+  void open_choice(std::size_t index, std::string& out);
+  void fail(const policy::RequestEnd& end);
+  void complete();
+  void cancel_all();
+  void close(Counter AnswerMetrics::* counter);
+  std::string render_logprobs(Choice& choice, const std::vector<protocol::TokenLogprobs>& tokens,
+                              bool with_echo) const;
+  protocol::Usage usage() const;
+
+  AnswerContext context_;
+  PreparedRequest request_;
+  protocol::AnswerIdentity identity_;
+  net::HttpResponse response_;
+  protocol::StreamRenderer renderer_;
+  std::vector<Choice> choices_;
+  Time received_;
+  std::optional<Time> first_token_;
+  Time last_token_{};
+  std::int64_t cached_tokens_ = 0;
+  bool stream_open_ = false;
+  bool closed_ = false;
+};
+
+// What a client is told about a request that did not complete.
+protocol::ApiError to_api_error(const policy::RequestEnd& end);
+
+}  // namespace pd::gateway

@@ -1,0 +1,110 @@
+// Does what the dispatcher decides: sends prefill and decode legs over HTTP, reads their frames,
+// renews leases, and tells each request's owner what came out. Holds the tokens of every request in
+// flight, because a stream survives its instances (docs/life-of-a-request.md). Contains no
+// decision. Loop thread only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/metrics.h"
+#include "net/event_loop.h"
+#include "net/http_client.h"
+#include "policy/dispatcher.h"
+#include "protocol/pd_messages.h"
+#include "protocol/topology.h"
+
+namespace pd::gateway {
+
+// One request (one choice of an API request) to run.
+struct Job {
+  RequestId id;
+  std::shared_ptr<const std::vector<TokenId>> prompt;
+  protocol::SamplingParams sampling;
+  std::uint64_t tenant_salt = 0;
+  policy::Deadlines deadlines;
+};
+
+// Called on the loop thread; the job's entry is gone when on_end runs.
+struct JobObserver {
+  std::function<void(const protocol::TokensFrame&)>
+      on_tokens;  // each output token exactly once, in order
+  std::function<void(const protocol::Prefilled&)> on_prefilled;  // of the first prefill only
+  std::function<void(const policy::RequestEnd&)> on_end;
+};
+
+class LegDriver {
+ public:
+  // `secret`: shared by all processes of the cluster, sent with every call.
+  LegDriver(net::EventLoop& loop, net::HttpClient& http, const policy::DispatcherOptions& options,
+            std::string secret, Metrics& metrics);
+  ~LegDriver();
+
+  void on_topology(const protocol::Topology& topology);
+  void start(Job job, JobObserver observer);
+  void cancel(RequestId id);
+
+  std::size_t in_flight() const { return jobs_.size(); }
+  Duration expected_wait() const { return dispatcher_.expected_wait(loop_.now()); }
+  bool has_workers() const { return !addresses_.empty(); }
+
+ private:
+  struct Leg {
+    net::HttpClient::CallId call = 0;
+    WorkerId worker;
+    bool prefill = false;
+    bool accepted = false;
+    bool concluded = false;  // said how it ended; the end of its stream is no news
+    protocol::FrameReader reader;
+  };
+  struct Running {
+    Job job;
+    JobObserver observer;
+    std::vector<TokenId> emitted;
+    std::string descriptor;  // of the KV that P holds, for the next decode leg
+    bool prefilled_once = false;
+    std::map<policy::LegNumber, Leg> legs;
+  };
+  struct Counters {
+    explicit Counters(Metrics& metrics);
+    Counter rejections, faults, restarts_evicted, handoff_bytes, handoffs;
+    Histogram transfer_seconds;
+  };
+
+  void pump();
+  void act(const policy::SendPrefill& action);
+  void act(const policy::SendDecode& action);
+  void act(const policy::Cancel& action);
+  void act(const policy::Finish& action);
+  void act(const policy::Renew& action);
+  void send(RequestId id, policy::LegNumber number, WorkerId worker, const char* target,
+            bool prefill, std::string body);
+  void on_bytes(RequestId id, policy::LegNumber number, std::string_view bytes);
+  void on_frame(RequestId id, policy::LegNumber number, Leg& leg, const protocol::Frame& frame);
+  void on_stream_end(RequestId id, policy::LegNumber number, const Status& status);
+  void fault(RequestId id, policy::LegNumber number, Error error, bool worker_fault);
+  Leg* find(RequestId id, policy::LegNumber number);
+  std::uint32_t time_left_ms(const Job& job) const;
+  net::HttpCall call_to(WorkerId worker, const char* target, std::string body) const;
+
+  net::EventLoop& loop_;
+  net::HttpClient& http_;
+  policy::Dispatcher dispatcher_;
+  std::string secret_;
+  Counters counters_;
+  std::uint64_t layout_hash_ = 0;
+  std::map<WorkerId, net::HttpAddress> addresses_;
+  std::map<RequestId, Running> jobs_;
+  std::set<net::HttpClient::CallId> renewals_;
+  net::EventLoop::TimerId timer_ = 0;
+  std::optional<Time> timer_at_;
+  bool pumping_ = false;
+  bool pump_again_ = false;
+};
+
+}  // namespace pd::gateway

@@ -1,0 +1,188 @@
+#include "gateway/prepare.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "base/text.h"
+
+namespace pd::gateway {
+
+using protocol::ApiError;
+using protocol::ApiRequest;
+using protocol::ApiResult;
+using protocol::invalid_field;
+
+namespace {
+
+std::optional<ApiError> check_model(std::string_view asked, const PrepareContext& context) {
+  if (asked.empty() || asked == context.model_name) return std::nullopt;
+  return ApiError{
+      404, "invalid_request_error",
+      fmt::format("The model '{}' does not exist; this server has '{}'", asked, context.model_name),
+      "model", "model_not_found"};
+}
+
+ApiResult<std::string> render_chat(const nlohmann::ordered_json& messages,
+                                   const nlohmann::ordered_json& options,
+                                   bool add_generation_prompt, const PrepareContext& context,
+                                   std::int64_t unix_seconds) {
+  const model::Model& model = *context.model;
+  if (!model.chat_template) {
+    const std::string why =
+        model.chat_template_error.empty()
+            ? "this model has no chat template"
+            : "this model's chat template is not supported: " + model.chat_template_error;
+    return std::unexpected(ApiError{400, "invalid_request_error", why + "; use /v1/completions",
+                                    "messages", "no_chat_template"});
+  }
+  nlohmann::ordered_json variables = options;
+  variables["messages"] = messages;
+  variables["add_generation_prompt"] = add_generation_prompt;
+  variables["bos_token"] = model.bos_token;
+  variables["eos_token"] = model.eos_token;
+  auto text = model.chat_template->render(variables, unix_seconds);
+  if (!text)
+    return std::unexpected(invalid_field(
+        "messages", "the model's chat template refuses them: " + text.error().message));
+  return std::move(*text);
+}
+
+ApiResult<std::vector<TokenId>> encode(std::string_view text, const PrepareContext& context,
+                                       bool add_special, std::string_view field) {
+  auto ids = context.model->tokenizer.encode(
+      text, {.add_special_tokens = add_special, .parse_special = true});
+  if (!ids) return std::unexpected(invalid_field(field, ids.error().message));
+  return std::move(*ids);
+}
+
+std::optional<ApiError> check_ids(std::span<const TokenId> ids, const PrepareContext& context,
+                                  std::string_view field) {
+  for (const TokenId id : ids) {
+    if (id < 0 || id >= context.model->config().vocab) {
+      return invalid_field(field, fmt::format("token id {} is outside the vocabulary of {}", id,
+                                              context.model->config().vocab));
+    }
+  }
+  return std::nullopt;
+}
+
+// Fits prompt and output into the context, or says why not.
+std::optional<ApiError> fit(ApiRequest& api, std::size_t prompt_tokens,
+                            const PrepareContext& context, std::string_view field) {
+  const std::int64_t room = context.context_max.value() - static_cast<std::int64_t>(prompt_tokens);
+  if (room < 1) {
+    return ApiError{
+        400, "invalid_request_error",
+        fmt::format(
+            "This model's maximum context length is {} tokens, and the prompt has {}; shorten it",
+            context.context_max.value(), prompt_tokens),
+        std::string(field), "context_length_exceeded"};
+  }
+  if (!api.max_tokens_given) {
+    api.sampling.max_tokens = std::max(api.sampling.max_tokens, Tokens(room));
+  } else if (api.sampling.max_tokens.value() > room) {
+    return ApiError{400, "invalid_request_error",
+                    fmt::format("This model's maximum context length is {} tokens: the prompt has "
+                                "{}, so at most {} can be "
+                                "generated, not {}",
+                                context.context_max.value(), prompt_tokens, room,
+                                api.sampling.max_tokens.value()),
+                    "max_tokens", "context_length_exceeded"};
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+ApiResult<PreparedRequest> prepare(ApiRequest::Kind kind, std::string_view body,
+                                   const PrepareContext& context, std::int64_t unix_seconds) {
+  auto api = kind == ApiRequest::Kind::kChat ? parse_chat_request(body, context.limits)
+                                             : parse_completion_request(body, context.limits);
+  if (!api) return std::unexpected(std::move(api.error()));
+  PreparedRequest out;
+  if (auto error = check_model(api->model, context)) return std::unexpected(std::move(*error));
+  const auto add = [&](std::vector<TokenId> ids,
+                       std::string_view field) -> std::optional<ApiError> {
+    if (ids.empty()) return invalid_field(field, "the prompt has no tokens");
+    if (auto error = fit(*api, ids.size(), context, field)) return error;
+    out.prompts.push_back(std::make_shared<const std::vector<TokenId>>(std::move(ids)));
+    return std::nullopt;
+  };
+  if (kind == ApiRequest::Kind::kChat) {
+    auto text = render_chat(api->messages, api->template_options, api->add_generation_prompt,
+                            context, unix_seconds);
+    if (!text) return std::unexpected(std::move(text.error()));
+    // The template writes the special tokens itself.
+    auto ids = encode(*text, context, false, "messages");
+    if (!ids) return std::unexpected(std::move(ids.error()));
+    if (auto error = add(std::move(*ids), "messages")) return std::unexpected(std::move(*error));
+  }
+  for (protocol::Prompt& prompt : api->prompts) {
+    std::vector<TokenId> ids;
+    std::string text;
+    if (auto* given = std::get_if<std::vector<TokenId>>(&prompt)) {
+      if (auto error = check_ids(*given, context, "prompt"))
+        return std::unexpected(std::move(*error));
+      ids = std::move(*given);
+      if (api->echo) text = context.model->tokenizer.decode(ids, true).value_or("");
+    } else {
+      text = std::get<std::string>(prompt);
+      auto encoded = encode(text, context, true, "prompt");
+      if (!encoded) return std::unexpected(std::move(encoded.error()));
+      ids = std::move(*encoded);
+    }
+    if (auto error = add(std::move(ids), "prompt")) return std::unexpected(std::move(*error));
+    if (api->echo) out.prompt_texts.push_back(std::move(text));
+  }
+  std::vector<TokenId> biased;
+  for (const auto& [id, bias] : api->sampling.logit_bias) biased.push_back(id);
+  if (auto error = check_ids(biased, context, "logit_bias"))
+    return std::unexpected(std::move(*error));
+  if (auto error = check_ids(api->sampling.stop_ids, context, "stop_token_ids"))
+    return std::unexpected(std::move(*error));
+  out.api = std::move(*api);
+  return out;
+}
+
+ApiResult<std::string> tokenize(std::string_view body, const PrepareContext& context,
+                                std::int64_t unix_seconds) {
+  auto request = protocol::parse_tokenize_request(body, context.limits);
+  if (!request) return std::unexpected(std::move(request.error()));
+  if (auto error = check_model(request->model, context)) return std::unexpected(std::move(*error));
+  std::string text = request->text.value_or("");
+  bool add_special = request->add_special_tokens;
+  if (request->messages) {
+    auto rendered = render_chat(*request->messages, nlohmann::ordered_json::object(),
+                                request->add_generation_prompt, context, unix_seconds);
+    if (!rendered) return std::unexpected(std::move(rendered.error()));
+    text = std::move(*rendered);
+    add_special = false;
+  }
+  auto ids = encode(text, context, add_special, "prompt");
+  if (!ids) return std::unexpected(std::move(ids.error()));
+  return nlohmann::json{
+      {"tokens", *ids}, {"count", ids->size()}, {"max_model_len", context.context_max.value()}}
+      .dump();
+}
+
+ApiResult<std::string> detokenize(std::string_view body, const PrepareContext& context) {
+  auto request = protocol::parse_detokenize_request(body);
+  if (!request) return std::unexpected(std::move(request.error()));
+  if (auto error = check_model(request->model, context)) return std::unexpected(std::move(*error));
+  if (auto error = check_ids(request->tokens, context, "tokens"))
+    return std::unexpected(std::move(*error));
+  auto text = context.model->tokenizer.decode(request->tokens, false);
+  if (!text) return std::unexpected(invalid_field("tokens", text.error().message));
+  std::string out = "{\"prompt\":\"";
+  append_json_escaped(out, *text);
+  return out + "\"}";
+}
+
+void TextWorker::run() {
+  thread_ = std::jthread([this] {
+    while (auto work = queue_.pop()) (*work)();
+  });
+}
+
+}  // namespace pd::gateway

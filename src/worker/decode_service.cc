@@ -1,0 +1,368 @@
+#include "worker/decode_service.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "transfer/kv_range.h"
+
+namespace pd::worker {
+
+using protocol::AttemptId;
+using protocol::Fault;
+using protocol::FinishReason;
+
+namespace {
+
+policy::Holder holder_of(const AttemptId& id) { return {id.request, id.attempt}; }
+
+// An Admit and a Remove per place.
+std::size_t inbox_size(int batch) { return 4 * static_cast<std::size_t>(batch) + 16; }
+
+}  // namespace
+
+Result<std::unique_ptr<DecodeService>> DecodeService::create(net::EventLoop& loop,
+                                                             TransferThread& transfer,
+                                                             const LoadedModel& loaded,
+                                                             const DecodeServiceOptions& options,
+                                                             Metrics& metrics) {
+  auto pool = engine::KvPool::create(loaded.layout, options.blocks);
+  if (!pool) return std::unexpected(pool.error());
+  std::unique_ptr<DecodeService> service(
+      new DecodeService(loop, transfer, loaded, std::move(*pool), options, metrics));
+  service->thread_ = std::jthread([raw = service.get()] { raw->engine_loop(); });
+  return service;
+}
+
+DecodeService::DecodeService(net::EventLoop& loop, TransferThread& transfer,
+                             const LoadedModel& loaded, engine::KvPool pool,
+                             const DecodeServiceOptions& options, Metrics& metrics)
+    : loop_(loop),
+      transfer_(transfer),
+      loaded_(loaded),
+      options_(options),
+      pool_(std::move(pool)),
+      blocks_(options.blocks, Tokens(loaded.layout.block_tokens), {}),
+      leases_(options.lease),
+      rejected_(metrics.counter("pdserve_decode_rejected_total",
+                                "requests rejected because no place or block was free")),
+      integrity_failures_(metrics.counter("pdserve_kv_integrity_failures_total",
+                                          "KV that failed its digest, key or epoch")),
+      expired_leases_(metrics.counter("pdserve_decode_leases_expired_total",
+                                      "requests whose holder did not renew")),
+      runtime_(loaded, options.threads, options.batch),
+      engine_(runtime_.transformer, pool_, blocks_, runtime_.pool,
+              {.batch_max = static_cast<std::size_t>(options.batch), .eos = loaded.model->eos}),
+      inbox_(inbox_size(options.batch)),
+      alive_(std::make_shared<std::atomic<bool>>(true)) {}
+
+DecodeService::~DecodeService() {
+  alive_->store(false);
+  inbox_.close();
+  if (thread_.joinable()) thread_.join();
+  if (lease_timer_) loop_.cancel(*lease_timer_);
+}
+
+BlockCount DecodeService::blocks_used() {
+  std::lock_guard lock(blocks_mutex_);
+  return blocks_.used();
+}
+
+// When the first request is expected to end.
+Duration DecodeService::hint() {
+  std::lock_guard lock(blocks_mutex_);
+  return std::clamp<Duration>(Duration(step_ns_.load() * blocks_.soonest_end().value()),
+                              std::chrono::milliseconds(1), std::chrono::seconds(2));
+}
+
+// ---- loop thread ----
+
+std::optional<Error> DecodeService::refusal(const protocol::DecodeRequest& request,
+                                            const protocol::KvDescriptor& descriptor) const {
+  const model::ModelConfig& config = loaded_.model->config();
+  const auto outside = [&](TokenId token) { return token < 0 || token >= config.vocab; };
+  if (request.layout_hash != loaded_.layout.hash() ||
+      descriptor.layout_hash != loaded_.layout.hash() ||
+      descriptor.weights_digest != loaded_.layout.weights_digest) {
+    return Error{ErrorCode::kIncompatible,
+                 "the KV layout or the weights differ from this instance's"};
+  }
+  if (std::ranges::any_of(request.prompt, outside) ||
+      std::ranges::any_of(request.emitted, outside) || outside(request.prompt_last)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("a token id is outside the vocabulary of {}", config.vocab)};
+  }
+  const auto kv_length =
+      static_cast<std::int64_t>(request.prompt_tokens + request.emitted.size() - 1);
+  if (descriptor.tokens.value() != kv_length ||
+      descriptor.size != transfer::range_bytes(loaded_.layout, descriptor.tokens)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("the descriptor holds KV of {} tokens, the request has {}",
+                             descriptor.tokens.value(), kv_length)};
+  }
+  if (request.deadline_ms == 0)
+    return Error{ErrorCode::kDeadlineExceeded, "the deadline had passed on arrival"};
+  return std::nullopt;
+}
+
+void DecodeService::handle(protocol::DecodeRequest request, net::HttpResponse response) {
+  const Time now = loop_.now();
+  const policy::Holder id = holder_of(request.id);
+  auto reply = std::make_shared<Reply>(std::move(response));
+  const auto refuse = [&](const Error& error) { reply->finish(Fault{error.code, error.message}); };
+  const auto reject = [&](protocol::RejectReason reason, Duration wait) {
+    rejected_.add();
+    reply->finish(protocol::Rejected{reason, static_cast<std::uint32_t>(wait.count() / 1000)});
+  };
+  const auto descriptor = protocol::decode_kv_descriptor(request.descriptor);
+  if (!descriptor) return refuse(descriptor.error());
+  if (const auto error = refusal(request, *descriptor)) return refuse(*error);
+  if (draining_) return reject(protocol::RejectReason::kDraining, std::chrono::seconds(1));
+  if (held_.contains(id))
+    return refuse({ErrorCode::kAlreadyExists, "this attempt is running already"});
+  if (requests() >= options_.batch) return reject(protocol::RejectReason::kBusy, hint());
+  policy::KvAdmission admission{};
+  {
+    std::lock_guard lock(blocks_mutex_);
+    admission = blocks_.admit(
+        id, {descriptor->tokens, Tokens(static_cast<std::int64_t>(request.emitted.size())),
+             request.sampling.max_tokens});
+  }
+  if (admission == policy::KvAdmission::kTooLarge) {
+    return refuse({ErrorCode::kTooLarge,
+                   fmt::format("its KV of {} tokens is more than [decode] kv_memory holds",
+                               descriptor->tokens.value())});
+  }
+  if (admission != policy::KvAdmission::kAccepted)
+    return reject(protocol::RejectReason::kBusy, hint());
+
+  Held& held = held_[id];
+  held.reply = std::move(reply);
+  held.accepted = now;
+  held.deadline = now + std::chrono::milliseconds(request.deadline_ms);
+  held.request = std::move(request);
+  leases_.grant(id, now);
+  arm_lease_timer();
+  held.reply->send(protocol::Accepted{});
+  held.reply->on_close([this, id, alive = alive_] {
+    if (*alive) give_up(id, std::nullopt);
+  });
+  start_pull(id, *descriptor);
+}
+
+void DecodeService::start_pull(const policy::Holder& id, const protocol::KvDescriptor& descriptor) {
+  Held& held = held_.at(id);
+  std::vector<BlockIndex> table;
+  {
+    std::lock_guard lock(blocks_mutex_);
+    const auto blocks = blocks_.table(id);
+    table.assign(blocks.begin(), blocks.end());
+  }
+  transfer::HandoffPlan plan;
+  plan.descriptor = descriptor;
+  plan.id = {id.request, id.attempt};
+  plan.pool = {pool_.layout(), pool_.planes()};
+  plan.table = std::move(table);
+  plan.block_fixed = options_.block_fixed;
+  const auto done = [this, id, alive = alive_](Result<transfer::HandoffStats> result) {
+    loop_.post([this, id, alive, result = std::move(result)] {
+      if (*alive) on_pulled(id, result);
+    });
+  };
+  held.receiver = std::make_shared<transfer::HandoffReceiver>(std::move(plan), done);
+  const bool posted = transfer_.post(
+      [receiver = held.receiver](transfer::KvTransport& transport) { receiver->start(transport); });
+  if (!posted) on_pulled(id, error(ErrorCode::kInternal, "the transfer thread takes no more work"));
+}
+
+void DecodeService::on_pulled(const policy::Holder& id,
+                              const Result<transfer::HandoffStats>& result) {
+  const auto it = held_.find(id);
+  if (it == held_.end()) return;
+  Held& held = it->second;
+  if (result) {
+    integrity_failures_.add(result->integrity_failures);
+  } else if (result.error().code == ErrorCode::kCorrupt) {
+    integrity_failures_.add();
+  }
+  if (held.given_up) return release(id, false, false);
+  if (!result) {
+    held.reply->finish(Fault{result.error().code, result.error().message});
+    held.reply.reset();
+    return release(id, false, false);
+  }
+  const Duration took = loop_.now() - held.accepted;
+  held.reply->send(protocol::Joined{static_cast<std::uint32_t>(took.count() / 1000),
+                                    static_cast<std::uint64_t>(result->bytes.value()),
+                                    result->pieces});
+  join(id, held);
+}
+
+void DecodeService::join(const policy::Holder& id, Held& held) {
+  held.phase = Phase::kDecoding;
+  held.receiver.reset();
+  Admit admit;
+  admit.job.id = id;
+  admit.job.kv_length = Tokens(
+      static_cast<std::int64_t>(held.request.prompt_tokens + held.request.emitted.size() - 1));
+  admit.job.emitted = std::move(held.request.emitted);
+  admit.job.prompt = std::move(held.request.prompt);
+  admit.job.sampling = std::move(held.request.sampling);
+  admit.job.deadline = held.deadline;
+  admit.prompt_last = held.request.prompt_last;
+  CHECK(inbox_.try_push(Command(std::move(admit))));
+}
+
+void DecodeService::on_progress(std::vector<Progress> step) {
+  for (Progress& progress : step) {
+    const auto it = held_.find(progress.id);
+    if (it == held_.end()) continue;
+    Held& held = it->second;
+    if (held.reply) {
+      for (const protocol::Frame& frame : progress.frames) held.reply->send(frame);
+      if (progress.over) held.reply->end();
+    }
+    if (progress.over) release(progress.id, progress.finished, progress.evicted);
+  }
+}
+
+void DecodeService::give_up(const policy::Holder& id, std::optional<protocol::Frame> last) {
+  const auto it = held_.find(id);
+  if (it == held_.end() || it->second.given_up) return;
+  Held& held = it->second;
+  held.given_up = true;
+  if (last) held.reply->finish(*last);
+  held.reply.reset();
+  // Whoever writes the blocks answers when it has let go; then they are released.
+  if (held.phase == Phase::kPulling) {
+    transfer_.post([receiver = held.receiver](transfer::KvTransport&) { receiver->cancel(); });
+  } else {
+    CHECK(inbox_.try_push(Command(Remove{id})));
+  }
+}
+
+void DecodeService::release(const policy::Holder& id, bool finished, bool blocks_gone) {
+  if (!blocks_gone) {
+    std::lock_guard lock(blocks_mutex_);
+    blocks_.release(id, finished);
+  }
+  leases_.drop(id);
+  held_.erase(id);
+}
+
+void DecodeService::renew(const std::vector<AttemptId>& list, std::vector<AttemptId>& unknown) {
+  for (const AttemptId& attempt : list) {
+    if (!leases_.renew(holder_of(attempt), loop_.now())) unknown.push_back(attempt);
+  }
+}
+
+void DecodeService::arm_lease_timer() {
+  if (lease_timer_) return;
+  const auto next = leases_.next_deadline();
+  if (!next) return;
+  lease_timer_ = loop_.call_at(*next, [this] {
+    lease_timer_.reset();
+    for (const policy::Holder& id : leases_.expire(loop_.now())) {
+      expired_leases_.add();
+      log::warn("request {} attempt {}: its holder did not renew the lease", to_string(id.request),
+                id.attempt);
+      give_up(id, Fault{ErrorCode::kCancelled, "the lease was not renewed"});
+    }
+    arm_lease_timer();
+  });
+}
+
+// ---- engine thread ----
+
+void DecodeService::engine_loop() {
+  while (true) {
+    std::optional<Command> command = engine_.idle() ? inbox_.pop() : inbox_.try_pop();
+    if (!command && inbox_.closed()) return;
+    std::vector<Progress> step;
+    for (; command; command = inbox_.try_pop()) take(std::move(*command), step);
+    if (!engine_.idle()) {
+      const Time start = SteadyTime::now();
+      std::vector<engine::DecodeEvent> events;
+      {
+        std::lock_guard lock(blocks_mutex_);
+        events = engine_.begin_step(start);
+      }
+      for (engine::DecodeEvent& event : engine_.run_step()) events.push_back(std::move(event));
+      for (engine::DecodeEvent& event : events) step.push_back(advance(std::move(event)));
+      steps_.fetch_add(1, std::memory_order_relaxed);
+      step_ns_.store((SteadyTime::now() - start).count(), std::memory_order_relaxed);
+    }
+    if (!step.empty()) report(std::move(step));
+  }
+}
+
+void DecodeService::take(Command command, std::vector<Progress>& out) {
+  if (auto* admit = std::get_if<Admit>(&command)) {
+    engine::DecodeJob& job = admit->job;
+    Output output{engine::TextStage(loaded_.model->tokenizer, job.sampling, loaded_.model->eos,
+                                    admit->prompt_last),
+                  job.sampling.logprobs.has_value()};
+    output.text.replay(job.emitted);
+    const policy::Holder id = job.id;
+    Status admitted;
+    {
+      std::lock_guard lock(blocks_mutex_);
+      admitted = engine_.admit(std::move(job));
+    }
+    if (admitted) {
+      outputs_.emplace(id, std::move(output));
+    } else {
+      out.push_back(
+          {id, {Fault{admitted.error().code, admitted.error().message}}, true, false, false});
+    }
+    return;
+  }
+  const policy::Holder id = std::get<Remove>(command).id;
+  if (!engine_.remove(id)) return;  // it has ended: that is on its way
+  outputs_.erase(id);
+  out.push_back({id, {}, true, false, false});
+}
+
+DecodeService::Progress DecodeService::advance(engine::DecodeEvent event) {
+  using Kind = engine::DecodeEvent::Kind;
+  Progress out;
+  out.id = event.id;
+  if (event.kind != Kind::kToken) {
+    outputs_.erase(event.id);
+    out.over = true;
+    out.evicted = event.kind == Kind::kEvicted;
+    if (event.kind == Kind::kEvicted) out.frames = {protocol::Evicted{}};
+    if (event.kind == Kind::kExpired)
+      out.frames = {Fault{ErrorCode::kDeadlineExceeded, "the deadline passed during decode"}};
+    if (event.kind == Kind::kFailed) out.frames = {Fault{event.error.code, event.error.message}};
+    return out;
+  }
+  Output& output = outputs_.at(event.id);
+  engine::TextStep step = output.text.append(event.token.id);
+  protocol::TokensFrame frame;
+  frame.index = event.index;
+  frame.ids = {event.token.id};
+  frame.text = std::move(step.text);
+  frame.finish = step.finish;
+  if (output.logprobs) frame.logprobs = {to_logprobs(event.token)};
+  out.frames.emplace_back(std::move(frame));
+  if (step.finish != FinishReason::kNone) {
+    engine_.remove(event.id);
+    outputs_.erase(event.id);
+    out.over = true;
+    out.finished = true;
+  }
+  return out;
+}
+
+void DecodeService::report(std::vector<Progress> step) {
+  auto shared = std::make_shared<std::vector<Progress>>(std::move(step));
+  loop_.post([this, shared, alive = alive_] {
+    if (*alive) on_progress(std::move(*shared));
+  });
+}
+
+}  // namespace pd::worker

@@ -1,0 +1,50 @@
+// The model as one worker runs it: mapped weights, kernels, threads, the forward pass. One per
+// role.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "engine/kernels/kernels.h"
+#include "engine/transformer.h"
+#include "engine/weights.h"
+#include "model/model.h"
+#include "protocol/kv_layout.h"
+
+namespace pd::worker {
+
+struct ModelOptions {
+  std::filesystem::path path;
+  std::string dtype = "auto";
+  std::string kernels = "auto";
+  std::filesystem::path pack_directory;
+  int threads = 1;
+  int block_tokens = 16;
+};
+
+// What all roles of a process share: read-only after create().
+struct LoadedModel {
+  std::unique_ptr<model::Model> model;
+  std::unique_ptr<engine::Weights> weights;
+  const engine::Kernels* kernels = nullptr;
+  protocol::KvLayout layout;
+
+  // Maps or packs the weights; `fraction` goes from 0 to 1 meanwhile and may be read by other
+  // threads.
+  static Result<std::unique_ptr<LoadedModel>> load(const ModelOptions& options,
+                                                   std::atomic<double>& fraction);
+};
+
+// One engine thread's own forward pass.
+struct EngineRuntime {
+  EngineRuntime(const LoadedModel& loaded, int thread_count, std::int32_t rows_max)
+      : pool(thread_count), transformer(*loaded.weights, *loaded.kernels, pool, rows_max) {}
+  ThreadPool pool;
+  engine::Transformer transformer;
+};
+
+}  // namespace pd::worker
