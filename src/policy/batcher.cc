@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/check.h"
 
@@ -56,12 +57,10 @@ PrefillPlan PrefillBatcher::next(Time now) {
       std::ceil(options_.oldest_share * static_cast<double>(budget.value())));
   budget -= give(jobs_.begin()->second, std::min(budget, Tokens(share)));
 
-  std::vector<Job*> shortest_first;
-  for (auto& [arrival, job] : jobs_) shortest_first.push_back(&job);
-  std::stable_sort(shortest_first.begin(), shortest_first.end(), [](const Job* a, const Job* b) {
-    return a->remaining < b->remaining;  // stable: among equals the older first
-  });
-  for (Job* job : shortest_first) budget -= give(*job, budget);
+  std::vector<std::pair<Tokens, std::uint64_t>> shortest_first;  // among equals the older first
+  for (const auto& [arrival, job] : jobs_) shortest_first.emplace_back(job.remaining, arrival);
+  std::sort(shortest_first.begin(), shortest_first.end());
+  for (const auto& [remaining, arrival] : shortest_first) budget -= give(jobs_.at(arrival), budget);
 
   for (auto it = jobs_.begin(); it != jobs_.end();) {
     Job& job = it->second;
