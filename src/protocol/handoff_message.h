@@ -1,6 +1,6 @@
 // D's notice to P that it is done with a range, sent over the KV transport: so P frees the slot
 // without waiting for the lease. Fixed size, little-endian. P believes it only if attempt, epoch
-// and read key are those of a range it holds (transfer/handoff_sender.h).
+// and read key are those of a range it holds.
 #pragma once
 
 #include <cstddef>

@@ -2,117 +2,151 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "transfer/kv_range.h"
 
 namespace pd::transfer {
+namespace {
+
+// Where bytes are staged: enough to keep the wire full while a piece is scattered, little enough
+// that a long prompt does not need its length in memory twice.
+constexpr Bytes kPieceBytes{8 << 20};
+constexpr int kPiecesAsked = 3;
+// Blocks one by one: as many at a time as a sender with a queue per peer has under way.
+constexpr int kBlocksAsked = 16;
+// Where bytes are viewed: all in one, unless that kept the thread from its other peers too long.
+constexpr Bytes kViewedBytes{256 << 20};
+
+}  // namespace
 
 HandoffReceiver::HandoffReceiver(HandoffPlan plan, std::function<void(Result<HandoffStats>)> done)
     : plan_(std::move(plan)), done_(std::move(done)) {}
 
+PeerAddress HandoffReceiver::peer() const {
+  return {plan_.descriptor.boot_id, plan_.descriptor.address_blob};
+}
+
 void HandoffReceiver::start(KvTransport& transport) {
   transport_ = &transport;
+  const protocol::KvDescriptor& d = plan_.descriptor;
   if (cancelled_) return finish(error(ErrorCode::kCancelled, "the handoff was cancelled"));
-  plan_.block_fixed ? pull_blocks() : pull();
+  if (d.tokens.value() < 1 || d.size != range_bytes(plan_.pool.layout, d.tokens)) {
+    return finish(error(ErrorCode::kInvalidArgument,
+                        fmt::format("KV descriptor: {} bytes are not a range of {} tokens",
+                                    d.size.value(), d.tokens.value())));
+  }
+  // How the range is cut depends on what carries it.
+  if (transport.transport_to(d.boot_id)) return begin();
+  transport.connect(peer(), [self = shared_from_this()](const Status& connected) {
+    if (!self->done_) return;
+    connected ? self->begin() : self->finish(std::unexpected(connected.error()));
+  });
 }
 
 void HandoffReceiver::cancel() {
-  if (std::exchange(cancelled_, true) || !pull_) return;
-  transport_->cancel(*pull_);  // its callback ends the handoff
+  if (std::exchange(cancelled_, true) || transport_ == nullptr) return;
+  finish(error(ErrorCode::kCancelled, "the handoff was cancelled"));
 }
 
-void HandoffReceiver::pull() {
+void HandoffReceiver::begin() {
   const protocol::KvDescriptor& d = plan_.descriptor;
-  stats_.pieces = 1;
-  stats_.bytes = d.size;
-  pull_ = transport_->pull({d.boot_id, d.address_blob}, {d.region_key, d.offset, d.size},
-                           [self = shared_from_this()](Result<std::span<const std::byte>> bytes) {
-                             self->pull_.reset();
-                             self->on_bytes(bytes);
-                           });
-}
-
-// What a paged sender does: every block of every plane is a message of its own. Kept as the
-// baseline that the contiguous range is measured against.
-void HandoffReceiver::pull_blocks() {
-  const protocol::KvDescriptor& d = plan_.descriptor;
-  if (assembled_.empty()) {
-    const protocol::KvLayout& layout = plan_.pool.layout;
-    assembled_.resize(static_cast<std::size_t>(d.size.value()));
-    const auto header = static_cast<std::uint64_t>(range_header_bytes(layout).value());
-    const auto per_block = static_cast<std::uint64_t>(layout.block_plane().value());
-    const auto plane = static_cast<std::uint64_t>(layout.row().value() * d.tokens.value());
-    for (std::uint64_t p = 0; p < 2ull * layout.layers; ++p) {
-      for (std::uint64_t at = 0; at < plane; at += per_block)
-        pieces_.emplace_back(header + p * plane + at, std::min(per_block, plane - at));
-    }
-    pieces_.emplace_back(0, header);
-    stats_.pieces = static_cast<std::uint32_t>(pieces_.size());
-    stats_.bytes = d.size;
-  }
-  if (pieces_.empty()) {
-    const std::vector<std::byte> whole = std::exchange(assembled_, {});
-    return on_bytes(std::span<const std::byte>(whole));
-  }
-  const auto [offset, size] = pieces_.back();
-  pieces_.pop_back();
-  pull_ = transport_->pull(
-      {d.boot_id, d.address_blob},
-      {d.region_key, d.offset + offset, Bytes(static_cast<std::int64_t>(size))},
-      [self = shared_from_this(), at = offset](Result<std::span<const std::byte>> bytes) {
-        self->pull_.reset();
-        if (!bytes) return self->finish(std::unexpected(bytes.error()));
-        std::memcpy(self->assembled_.data() + at, bytes->data(), bytes->size());
-        self->pull_blocks();
-      });
-}
-
-void HandoffReceiver::on_bytes(const Result<std::span<const std::byte>>& bytes) {
-  if (cancelled_) return finish(error(ErrorCode::kCancelled, "the handoff was cancelled"));
-  if (!bytes) return finish(std::unexpected(bytes.error()));
-  const Status taken = take(*bytes);
-  if (taken) return finish(stats_);
-  if (taken.error().code != ErrorCode::kCorrupt || stats_.integrity_failures > 0)
-    return finish(std::unexpected(taken.error()));
-  ++stats_.integrity_failures;
-  plan_.block_fixed ? pull_blocks() : pull();
-}
-
-// Layer by layer, the digest right before the copy, while the bytes are in the cache. A peer on
-// this machine may reuse its memory while we read: whatever was copied of it is then refused by the
-// second look at the header.
-Status HandoffReceiver::take(std::span<const std::byte> range) {
   const protocol::KvLayout& layout = plan_.pool.layout;
-  const protocol::KvDescriptor& d = plan_.descriptor;
-  const KvRangeTicket ticket{d.epoch, d.read_key, d.tokens};
-  if (auto checked = check_range_header(layout, range, ticket); !checked) return checked;
-  const auto kv = range.subspan(static_cast<std::size_t>(range_header_bytes(layout).value()));
-  for (int layer = 0; layer < layout.layers; ++layer) {
-    if (layer_digest(layout, range, d.tokens, layer) != stored_layer_digest(range, layer)) {
-      return error(ErrorCode::kCorrupt, fmt::format("KV range: layer {} fails its digest", layer));
+  const std::optional<Transport> wire = transport_->transport_to(d.boot_id);
+  const bool viewed = wire == Transport::kSharedMemory || wire == Transport::kInProcess;
+  pieces_ = plan_.block_fixed ? RangePieces::per_block(layout, d.tokens, viewed)
+                              : RangePieces::contiguous(
+                                    layout, d.tokens, viewed ? kViewedBytes : kPieceBytes, viewed);
+  reader_.emplace(plan_.pool, plan_.table, KvRangeTicket{d.epoch, d.read_key, d.tokens});
+  stats_.bytes = Bytes(0);
+  stats_.pieces = 0;
+  ask();
+}
+
+void HandoffReceiver::ask() {
+  while (asked_ < (plan_.block_fixed ? kBlocksAsked : kPiecesAsked)) {
+    const std::optional<RangePiece> piece = pieces_->next();
+    if (!piece) break;
+    ++asked_;
+    if (!plan_.block_fixed) {
+      pull(*piece);
+      continue;
     }
-    scatter_layer(plan_.pool, plan_.table, kv, d.tokens, layer);
+    // What a paged sender does: a message for every block, answered, before the block itself.
+    transport_->connect(peer(), [self = shared_from_this(), piece = *piece,
+                                 attempt = attempt_](const Status& answered) {
+      if (!self->done_ || attempt != self->attempt_) return;
+      answered ? self->pull(piece) : self->finish(std::unexpected(answered.error()));
+    });
   }
-  return check_range_header(layout, range, ticket);
+  if (asked_ == 0) finish(stats_);
+}
+
+void HandoffReceiver::pull(const RangePiece& piece) {
+  const protocol::KvDescriptor& d = plan_.descriptor;
+  const auto id = std::make_shared<KvTransport::PullId>();
+  *id = transport_->pull(peer(), {d.region_key, d.offset + piece.offset, piece.size},
+                         [self = shared_from_this(), piece, id,
+                          attempt = attempt_](const Result<std::span<const std::byte>>& bytes) {
+                           self->pulls_.erase(*id);
+                           self->on_piece(attempt, piece, bytes);
+                         });
+  pulls_.insert(*id);
+}
+
+void HandoffReceiver::on_piece(int attempt, const RangePiece& piece,
+                               const Result<std::span<const std::byte>>& bytes) {
+  if (!done_ || attempt != attempt_) return;
+  --asked_;
+  if (!bytes) return finish(std::unexpected(bytes.error()));
+  ++stats_.pieces;
+  stats_.bytes += piece.size;
+  const Status taken = take(piece, *bytes);
+  if (taken) return ask();
+  if (taken.error().code == ErrorCode::kCorrupt) return try_again(taken.error());
+  finish(std::unexpected(taken.error()));
+}
+
+Status HandoffReceiver::take(const RangePiece& piece, std::span<const std::byte> bytes) {
+  const auto header = static_cast<std::size_t>(piece.header.value());
+  if (piece.again) return reader_->header_again(bytes);
+  if (header > 0) {
+    if (Status checked = reader_->header(bytes.first(header)); !checked) return checked;
+  }
+  if (Status fed = reader_->feed(bytes.subspan(header)); !fed) return fed;
+  // All in one piece, maybe in the peer's memory: the header is still in view.
+  if (header > 0 && reader_->complete()) return reader_->header_again(bytes.first(header));
+  return {};
+}
+
+void HandoffReceiver::try_again(const Error& reason) {
+  if (++stats_.integrity_failures > 1) return finish(std::unexpected(reason));
+  ++attempt_;
+  asked_ = 0;
+  drop_pulls();
+  begin();
+}
+
+void HandoffReceiver::drop_pulls() {
+  for (const KvTransport::PullId id : std::exchange(pulls_, {})) transport_->cancel(id);
 }
 
 void HandoffReceiver::notify(protocol::HandoffOutcome outcome) {
   const protocol::KvDescriptor& d = plan_.descriptor;
   const std::string message =
       encode(protocol::HandoffMessage{plan_.id, d.epoch, d.read_key, outcome});
-  transport_->notify({d.boot_id, d.address_blob}, std::as_bytes(std::span(message)), nullptr);
+  transport_->notify(peer(), std::as_bytes(std::span(message)), nullptr);
 }
 
 void HandoffReceiver::finish(Result<HandoffStats> result) {
   if (!done_) return;
   using protocol::HandoffOutcome;
-  if (result)
+  drop_pulls();
+  if (result) {
     notify(HandoffOutcome::kDone);
-  else if (result.error().code == ErrorCode::kCorrupt)
+  } else if (result.error().code == ErrorCode::kCorrupt) {
     notify(HandoffOutcome::kFailed);
+  }
   // Cancelled or unreachable: P learns it from the gateway, or is gone.
   std::exchange(done_, nullptr)(std::move(result));
 }

@@ -2,9 +2,11 @@
 // check (G3). Transfer thread only, from start() on.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "base/result.h"
@@ -12,6 +14,8 @@
 #include "protocol/handoff_message.h"
 #include "protocol/kv_descriptor.h"
 #include "transfer/kv_transport.h"
+#include "transfer/range_pieces.h"
+#include "transfer/range_reader.h"
 #include "transfer/scatter.h"
 
 namespace pd::transfer {
@@ -21,12 +25,12 @@ struct HandoffPlan {
   protocol::KvDescriptor descriptor;
   KvPoolView pool;                // its memory outlives the handoff
   std::vector<BlockIndex> table;  // blocks that nobody else writes until `done`
-  bool block_fixed = false;       // the measured baseline: one pull per block and plane
+  bool block_fixed = false;       // the measured baseline: each block for itself
 };
 
 struct HandoffStats {
-  Bytes bytes;
-  std::uint32_t pieces = 0;
+  Bytes bytes;                           // of the try that succeeded
+  std::uint32_t pieces = 0;              // pulls it took
   std::uint32_t integrity_failures = 0;  // tries that failed their check before this one succeeded
 };
 
@@ -34,29 +38,36 @@ class HandoffReceiver : public std::enable_shared_from_this<HandoffReceiver> {
  public:
   // `done` runs exactly once after start(), on the transfer thread; afterwards the blocks are not
   // touched any more. Errors: kUnavailable (P gone, or it gave the range up), kCorrupt (twice),
-  // kCancelled.
+  // kCancelled, kInvalidArgument (the descriptor does not fit the pool's layout).
   HandoffReceiver(HandoffPlan plan, std::function<void(Result<HandoffStats>)> done);
   void start(KvTransport& transport);
-  void cancel();
+  void cancel();  // `done` runs inside, unless it has run or start() has not
 
  private:
-  void pull();
-  void pull_blocks();
-  void on_bytes(const Result<std::span<const std::byte>>& bytes);
-  Status take(std::span<const std::byte> range);
+  PeerAddress peer() const;
+  void begin();
+  void ask();
+  void pull(const RangePiece& piece);
+  void on_piece(int attempt, const RangePiece& piece,
+                const Result<std::span<const std::byte>>& bytes);
+  Status take(const RangePiece& piece, std::span<const std::byte> bytes);
+  void try_again(const Error& reason);
+  void drop_pulls();
   void finish(Result<HandoffStats> result);
   void notify(protocol::HandoffOutcome outcome);
 
   HandoffPlan plan_;
   std::function<void(Result<HandoffStats>)> done_;
   KvTransport* transport_ = nullptr;
-  std::optional<KvTransport::PullId> pull_;
   bool cancelled_ = false;
   HandoffStats stats_;
-  // Block-fixed: the pieces arrive one by one into this copy of the range.
-  std::vector<std::byte> assembled_;
-  std::vector<std::pair<std::uint64_t, std::uint64_t>>
-      pieces_;  // offset and size, the next one last
+
+  // Of the current try; callbacks of an earlier one know it by its number.
+  int attempt_ = 0;
+  std::optional<RangePieces> pieces_;
+  std::optional<RangeReader> reader_;
+  int asked_ = 0;  // pieces asked for and not taken yet
+  std::set<KvTransport::PullId> pulls_;
 };
 
 }  // namespace pd::transfer

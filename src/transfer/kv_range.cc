@@ -75,10 +75,11 @@ void invalidate_range(std::span<std::byte> range) {
 
 Status check_range_header(const protocol::KvLayout& layout, std::span<const std::byte> range,
                           const KvRangeTicket& ticket) {
-  if (static_cast<std::int64_t>(range.size()) != range_bytes(layout, ticket.tokens).value()) {
+  if (static_cast<std::int64_t>(range.size()) < range_header_bytes(layout).value()) {
     return error(ErrorCode::kCorrupt,
-                 fmt::format("KV range: {} bytes arrived, {} were announced", range.size(),
-                             range_bytes(layout, ticket.tokens).value()));
+                 fmt::format("KV range: cut off after {} bytes, its header "
+                             "has {}",
+                             range.size(), range_header_bytes(layout).value()));
   }
   KvRangeHeader header;
   std::memcpy(&header, range.data(), sizeof(header));

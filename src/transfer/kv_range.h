@@ -39,8 +39,9 @@ void write_range_header(const protocol::KvLayout& layout, std::span<std::byte> r
 // Afterwards no reader believes the range.
 void invalidate_range(std::span<std::byte> range);
 
-// Checks the header of pulled bytes against what the descriptor promised; not the digests. kCorrupt
-// names what differs; kUnavailable: the range was given up (its header is wiped).
+// Checks the header (the first range_header_bytes() of `range`, or all of it) against what the
+// descriptor promised; not the digests. kCorrupt names what differs; kUnavailable: the range was
+// given up (its header is wiped).
 Status check_range_header(const protocol::KvLayout& layout, std::span<const std::byte> range,
                           const KvRangeTicket& ticket);
 // The digest of one layer's K and V, as the header has it and as the data gives it.

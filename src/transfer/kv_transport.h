@@ -60,9 +60,9 @@ class KvTransport {
   virtual PeerAddress address() const = 0;
   virtual Result<ExposedRegion> expose(Bytes size) = 0;
 
-  // Makes (lazily) the connection and checks that the peer answers under this boot id. pull() and
-  // notify() connect by themselves; this verb is for `check` and for group set-up. `done` runs
-  // once.
+  // Makes (lazily) the connection and checks that the peer answers under this boot id, now: on a
+  // standing connection too it costs a round trip. pull() and notify() connect by themselves; this
+  // verb is for `check` and for group set-up. `done` runs once.
   virtual void connect(const PeerAddress& peer, std::function<void(Status)> done) = 0;
   // Drops everything held for that boot id; outstanding pulls from it fail with kUnavailable.
   virtual void forget(BootId peer) = 0;
