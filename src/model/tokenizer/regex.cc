@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 
 #include "model/json_text.h"
@@ -13,9 +14,11 @@ namespace pd::model::tokenizing {
 namespace {
 
 constexpr std::size_t kPatternBytesMax = 64 * 1024;
-// Steps of backtracking within one match: the longest honest one is a run of spaces as long as the
-// text (a step each), and 10 million steps take below 0.1 s.
-constexpr std::uint32_t kMatchLimit = 10'000'000;
+// Steps of backtracking within one match. Honest expressions need a few times the text's length at
+// most (a run of spaces is tried by two alternatives); a limit that grows with the text keeps a
+// forged one from exponential time.
+constexpr std::size_t kStepsFree = 100'000;
+constexpr std::size_t kStepsPerByte = 16;
 constexpr std::size_t kJitStackMin = 64 * 1024;
 constexpr std::size_t kJitStackMax = 16 * 1024 * 1024;
 
@@ -42,9 +45,7 @@ struct RegexScratch::State {
   }
 };
 
-RegexScratch::RegexScratch() : state_(std::make_unique<State>()) {
-  if (state_->context != nullptr) pcre2_set_match_limit(state_->context, kMatchLimit);
-}
+RegexScratch::RegexScratch() : state_(std::make_unique<State>()) {}
 RegexScratch::~RegexScratch() = default;
 
 struct Regex::Code {
@@ -111,6 +112,9 @@ Status Regex::find_all(std::string_view text, RegexScratch& scratch, const Found
   if (scratch.state_->data == nullptr || scratch.state_->context == nullptr) {
     return error(ErrorCode::kNoCapacity, "no memory for a regular expression's match");
   }
+  const std::size_t steps = kStepsFree + kStepsPerByte * text.size();
+  pcre2_set_match_limit(scratch.state_->context,
+                        static_cast<std::uint32_t>(std::min<std::size_t>(steps, UINT32_MAX)));
   const PCRE2_SIZE* span = pcre2_get_ovector_pointer(scratch.state_->data);
   std::size_t at = 0;
   std::size_t last_end = std::string_view::npos;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <vector>
 
 #include "base/text.h"
@@ -99,23 +100,25 @@ bool is_stable(char32_t c, NormalForm form) {
          (c >= 0x1F300 && c <= 0x1F9FF);
 }
 
-// utf8proc orders marks with an insertion sort, quadratic in a run of marks; so it only decomposes
-// and composes here.
+// Sorts each run of marks by class, equals in their order. utf8proc does it with an insertion sort,
+// quadratic in the run's length; so it only decomposes and composes here.
 void order_marks(std::vector<utf8proc_int32_t>& codes) {
   const auto combining_class = [](utf8proc_int32_t c) {
-    return utf8proc_get_property(c)->combining_class;
+    return static_cast<std::uint64_t>(utf8proc_get_property(c)->combining_class);
   };
+  std::vector<std::uint64_t> run;  // class, place in the run, code point: 8, 35 and 21 bits
   for (std::size_t i = 0; i < codes.size();) {
-    if (combining_class(codes[i]) == 0) {
-      ++i;
-      continue;
+    run.clear();
+    const std::size_t begin = i;
+    for (; i < codes.size() && combining_class(codes[i]) != 0; ++i) {
+      run.push_back(combining_class(codes[i]) << 56 | std::uint64_t{i - begin} << 21 |
+                    static_cast<std::uint64_t>(codes[i]));
     }
-    std::size_t end = i;
-    while (end < codes.size() && combining_class(codes[end]) != 0) ++end;
-    std::stable_sort(codes.begin() + static_cast<std::ptrdiff_t>(i),
-                     codes.begin() + static_cast<std::ptrdiff_t>(end),
-                     [&](auto a, auto b) { return combining_class(a) < combining_class(b); });
-    i = end;
+    std::ranges::sort(run);
+    for (std::size_t k = 0; k < run.size(); ++k) {
+      codes[begin + k] = static_cast<utf8proc_int32_t>(run[k] & 0x1FFFFF);
+    }
+    if (run.empty()) ++i;
   }
 }
 
