@@ -112,7 +112,7 @@ Result<std::vector<RankedMerge>> read_merges(const JsonView& model, const Vocabu
   return out;
 }
 
-Result<BpeRules> read_rules(const JsonView& model, const Vocabulary& vocabulary) {
+Result<BpeRules> read_rules(const JsonView& model, const Vocabulary& vocabulary, bool byte_level) {
   for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!model.member(key)) continue;
     const auto text = model.text_member(key);
@@ -143,10 +143,12 @@ Result<BpeRules> read_rules(const JsonView& model, const Vocabulary& vocabulary)
     const auto text = model.text_member("unk_token");
     if (!text) return std::unexpected(text.error());
     rules.unk = vocabulary.find(*text);
-    if (!rules.unk) {
+    // A byte-level vocabulary never meets an unknown character, and some name a token they lack.
+    if (!rules.unk && !byte_level) {
       return model.wrong(fmt::format("unk_token {} is not in the vocabulary", quote(*text)));
     }
   }
+  rules.byte_level = byte_level;
   return rules;
 }
 
@@ -234,9 +236,8 @@ Status read_model(const JsonView& document, TokenizerParts& parts) {
   auto vocabulary = read_vocabulary(*model);
   if (!vocabulary) return std::unexpected(vocabulary.error());
   parts.vocabulary = std::move(*vocabulary);
-  auto rules = read_rules(*model, parts.vocabulary);
+  auto rules = read_rules(*model, parts.vocabulary, parts.pre_tokenizer.byte_level());
   if (!rules) return std::unexpected(rules.error());
-  rules->byte_level = parts.pre_tokenizer.byte_level();
   const auto merges = read_merges(*model, parts.vocabulary);
   if (!merges) return std::unexpected(merges.error());
   parts.model =

@@ -224,7 +224,6 @@ TEST(TokenizerJson, AnErrorNamesTheField) {
       {"/model/type", R"("Unigram")", kNo, "t.json.model.type: the model 'Unigram'"},
       {"/model/dropout", "0.1", kNo, "t.json.model.dropout"},
       {"/model/end_of_word_suffix", R"("</w>")", kNo, "end_of_word_suffix"},
-      {"/model/unk_token", R"("?unk")", kWrong, "'?unk' is not in the vocabulary"},
       {"/model/byte_fallback", "1", kWrong, "t.json.model.byte_fallback: must be true or false"},
       {"/model/vocab", "[]", kWrong, "t.json.model.vocab: must be an object"},
       {"/model/vocab/th", R"("x")", kWrong, "the id of 'th' must be an integer"},
@@ -272,6 +271,17 @@ TEST(TokenizerJson, AnErrorNamesTheField) {
     EXPECT_EQ(made.error().code, breakage.code) << made.error().message;
     EXPECT_NE(made.error().message.find(breakage.named), std::string::npos) << made.error().message;
   }
+}
+
+TEST(TokenizerJson, AMissingUnknownTokenMattersWhereItCanOccur) {
+  json document = byte_fallback_document();
+  document["model"]["unk_token"] = "?unk";
+  const auto made = Tokenizer::from_json(document.dump(), "t.json");
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().message, "t.json.model: unk_token '?unk' is not in the vocabulary");
+  document = byte_level_document();
+  document["model"]["unk_token"] = "?unk";
+  EXPECT_EQ(*make(document).encode("the"), (Ids{257}));
 }
 
 TEST(TokenizerJson, WhatIsNoTokenizerIsRefused) {
