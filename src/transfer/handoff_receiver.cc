@@ -9,10 +9,10 @@
 namespace pd::transfer {
 namespace {
 
-// Where bytes are staged: enough to keep the wire full while a piece is scattered, little enough
-// that a long prompt does not need its length in memory twice.
-constexpr Bytes kPieceBytes{8 << 20};
-constexpr int kPiecesAsked = 3;
+// Where bytes are staged: small enough that a piece is still in the cache when it is scattered, and
+// enough of them that the wire stays full meanwhile.
+constexpr Bytes kPieceBytes{1 << 20};
+constexpr int kPiecesAsked = 8;
 // Blocks one by one: as many at a time as a sender with a queue per peer has under way.
 constexpr int kBlocksAsked = 16;
 // Where bytes are viewed: all in one, unless that kept the thread from its other peers too long.

@@ -14,6 +14,11 @@
 
 namespace pd::transfer::test {
 
+// Of the range that transfer_test_peer serves: SmolLM2-135M's.
+inline constexpr protocol::KvLayout kTestLayout{
+    .layers = 30, .kv_heads = 3, .head_dim = 64, .block_tokens = 16, .weights_digest = 77};
+inline constexpr std::size_t kTestRangeOffset = 8192;
+
 inline void fill_random(std::span<std::byte> bytes, std::uint64_t seed) {
   Rng rng(seed);
   for (std::size_t i = 0; i < bytes.size(); i += 8) {

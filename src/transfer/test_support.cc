@@ -15,6 +15,11 @@
 
 extern char** environ;
 
+// The peer itself uses this file for its patterns, and starts nobody.
+#ifndef PD_TRANSFER_TEST_PEER
+#define PD_TRANSFER_TEST_PEER ""
+#endif
+
 namespace pd::transfer::test {
 
 void fill_pattern(std::span<std::byte> bytes, std::uint64_t seed, std::uint64_t from) {

@@ -7,7 +7,6 @@
 #include <numeric>
 #include <thread>
 
-#include "base/log.h"
 #include "transfer/kv_transport.h"
 #include "transfer/test_support.h"
 #include "transfer/ucx_wire.h"
@@ -401,9 +400,3 @@ TEST(UcxTransport, AnIdleTransportSleepsInTheKernel) {
 
 }  // namespace
 }  // namespace pd::transfer
-
-int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  pd::log::configure("ucx_process_test", pd::log::Level::kWarn);
-  return RUN_ALL_TESTS();
-}
