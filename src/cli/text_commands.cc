@@ -6,6 +6,7 @@
 #include "base/mapped_file.h"
 #include "cli/commands.h"
 #include "cli/files.h"
+#include "cli/render_command.h"
 #include "cli/settings.h"
 #include "cli/tokenize_command.h"
 #include "model/checkpoint/gguf.h"
@@ -50,8 +51,7 @@ int render(const std::string& model, const std::string& file) {
   if (!parsed) return fail(parsed.error());
   const auto now = std::chrono::duration_cast<std::chrono::seconds>(
       std::chrono::system_clock::now().time_since_epoch());
-  (void)now;
-  return 1;
+  return run_render(std::cin, std::cout, *parsed, now.count());
 }
 
 }  // namespace
