@@ -28,7 +28,8 @@ ApiResult<std::string> render_chat(const nlohmann::ordered_json& messages,
                                    bool add_generation_prompt, const PrepareContext& context,
                                    std::int64_t unix_seconds) {
   const model::Model& model = *context.model;
-  if (!model.chat_template) {
+  const model::ChatTemplate* chat_template = model.template_for(options.contains("tools"));
+  if (chat_template == nullptr) {
     const std::string why =
         model.chat_template_error.empty()
             ? "this model has no chat template"
@@ -39,9 +40,8 @@ ApiResult<std::string> render_chat(const nlohmann::ordered_json& messages,
   nlohmann::ordered_json variables = options;
   variables["messages"] = messages;
   variables["add_generation_prompt"] = add_generation_prompt;
-  variables["bos_token"] = model.bos_token;
-  variables["eos_token"] = model.eos_token;
-  auto text = model.chat_template->render(variables, unix_seconds);
+  variables.update(model.template_variables);
+  auto text = chat_template->render(variables, unix_seconds);
   if (!text)
     return std::unexpected(invalid_field(
         "messages", "the model's chat template refuses them: " + text.error().message));

@@ -3,10 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/mapped_file.h"
+#include "model/chat_files.h"
 #include "model/checkpoint/gguf.h"
 
 namespace pd::model {
@@ -14,69 +13,48 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kTokenizerConfigBytesMax = 16 * 1024 * 1024;  // added tokens can make it long
-constexpr std::size_t kTemplateBytesMax = 4 * 1024 * 1024;
-
-// The template named "default" of a list of {"name": ..., "template": ...}, or the string itself.
-std::string template_of(const nlohmann::json& value) {
-  if (value.is_string()) return value.get<std::string>();
-  if (!value.is_array()) return {};
-  std::string first;
-  for (const auto& entry : value) {
-    if (!entry.is_object() || !entry.contains("template") || !entry["template"].is_string())
-      continue;
-    const auto source = entry["template"].get<std::string>();
-    if (entry.contains("name") && entry["name"] == "default") return source;
-    if (first.empty()) first = source;
-  }
-  return first;
-}
-
-std::string token_text(const Tokenizer& tokenizer, std::optional<TokenId> id) {
-  if (!id) return {};
-  const std::int32_t ids[] = {*id};
-  return tokenizer.decode(ids, false).value_or("");
-}
-
-std::vector<TokenId> end_ids(const Checkpoint& checkpoint, const Tokenizer& tokenizer) {
-  std::vector<TokenId> out = checkpoint.config().eos;
+std::vector<TokenId> end_ids(const ModelConfig& config, const Tokenizer& tokenizer) {
+  std::vector<TokenId> out = config.eos;
   if (const auto id = tokenizer.eos()) out.push_back(*id);
-  if (const Gguf* gguf = checkpoint.gguf()) {
-    for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
-      if (const auto id = gguf->integer(key); id && *id >= 0 && *id < checkpoint.config().vocab) {
-        out.push_back(static_cast<TokenId>(*id));
-      }
-    }
-  }
   std::ranges::sort(out);
   out.erase(std::ranges::unique(out).begin(), out.end());
   return out;
 }
 
+// "models/llama/" is "llama", "x/m.Q4_1.gguf" is "m.Q4_1", "." is the current folder's name.
 std::string display_name(const fs::path& path) {
-  fs::path last = path.filename();
-  if (last.empty()) last = path.parent_path().filename();
-  return last.extension() == ".gguf" ? last.stem().string() : last.string();
+  std::error_code failed;
+  fs::path full = fs::weakly_canonical(path, failed);
+  if (failed || !full.has_filename()) full = path;
+  return full.extension() == ".gguf" ? full.stem().string() : full.filename().string();
+}
+
+// What the files leave open, the tokenizer may know.
+void add_token(Json& variables, const char* name, const Tokenizer& tokenizer,
+               std::optional<TokenId> id) {
+  if (!id || variables.contains(name)) return;
+  if (std::string text = tokenizer.token_bytes(*id); !text.empty()) variables[name] = text;
+}
+
+std::optional<ChatTemplate> parse_template(const std::string& source, std::string& problem) {
+  if (source.empty()) return std::nullopt;
+  auto parsed = ChatTemplate::parse(source);
+  if (parsed) return std::move(*parsed);
+  if (problem.empty()) problem = parsed.error().message;
+  return std::nullopt;
 }
 
 }  // namespace
 
+const ChatTemplate* Model::template_for(bool has_tools) const {
+  if (has_tools && tool_template) return &*tool_template;
+  return chat_template ? &*chat_template : nullptr;
+}
+
 Result<std::string> chat_template_source(const fs::path& path, const Gguf* gguf) {
-  if (gguf != nullptr) {
-    const std::string* source = gguf->string("tokenizer.chat_template");
-    return source == nullptr ? std::string() : *source;
-  }
-  std::error_code code;
-  if (fs::exists(path / "chat_template.jinja", code))
-    return read_file(path / "chat_template.jinja", kTemplateBytesMax);
-  const fs::path file = path / "tokenizer_config.json";
-  if (!fs::exists(file, code)) return std::string();
-  auto text = read_file(file, kTokenizerConfigBytesMax);
-  if (!text) return text;
-  const auto json = nlohmann::json::parse(*text, nullptr, false);
-  if (!json.is_object())
-    return error(ErrorCode::kInvalidArgument, fmt::format("{}: not a JSON object", file.string()));
-  return json.contains("chat_template") ? template_of(json["chat_template"]) : std::string();
+  auto files = read_chat_files(path, gguf);
+  if (!files) return std::unexpected(files.error());
+  return std::move(files->base);
 }
 
 Result<Model> Model::open(const fs::path& path) {
@@ -86,26 +64,26 @@ Result<Model> Model::open(const fs::path& path) {
   auto tokenizer =
       gguf != nullptr ? Tokenizer::from_gguf(*gguf) : Tokenizer::from_huggingface(path);
   if (!tokenizer) return std::unexpected(tokenizer.error());
-  if (tokenizer->vocab_size() > (*checkpoint)->config().vocab) {
-    return error(
-        ErrorCode::kIncompatible,
-        fmt::format("{}: the tokenizer has ids up to {}, the embedding has {} rows", path.string(),
-                    tokenizer->vocab_size() - 1, (*checkpoint)->config().vocab));
+  const ModelConfig& config = (*checkpoint)->config();
+  if (tokenizer->vocab_size() > config.vocab) {
+    return error(ErrorCode::kIncompatible,
+                 fmt::format("{}: the tokenizer has ids up to {}, but the embedding has only {} "
+                             "rows; it is another model's",
+                             path.string(), tokenizer->vocab_size() - 1, config.vocab));
   }
-  auto source = chat_template_source(path, gguf);
-  if (!source) return std::unexpected(source.error());
-  Model model{std::move(*checkpoint), std::move(*tokenizer), std::nullopt, {}, {}, {}, {},
-              display_name(path)};
-  if (!source->empty()) {
-    auto parsed = ChatTemplate::parse(*source);
-    if (parsed)
-      model.chat_template = std::move(*parsed);
-    else
-      model.chat_template_error = parsed.error().message;
-  }
-  model.bos_token = token_text(model.tokenizer, model.tokenizer.bos());
-  model.eos_token = token_text(model.tokenizer, model.tokenizer.eos());
-  model.eos = end_ids(*model.checkpoint, model.tokenizer);
+  auto chat = read_chat_files(path, gguf);
+  if (!chat) return std::unexpected(chat.error());
+
+  Model model{.checkpoint = std::move(*checkpoint), .tokenizer = std::move(*tokenizer)};
+  model.chat_template = parse_template(chat->base, model.chat_template_error);
+  model.tool_template = parse_template(chat->tools, model.chat_template_error);
+  model.template_variables = std::move(chat->special_tokens);
+  add_token(model.template_variables, "bos_token", model.tokenizer, model.tokenizer.bos());
+  add_token(model.template_variables, "eos_token", model.tokenizer, model.tokenizer.eos());
+  model.bos_token = model.template_variables.value("bos_token", "");
+  model.eos_token = model.template_variables.value("eos_token", "");
+  model.eos = end_ids(model.config(), model.tokenizer);
+  model.name = display_name(path);
   return model;
 }
 
