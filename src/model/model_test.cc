@@ -58,6 +58,42 @@ TEST(Model, ForeignTokenizerIsRefused) {
                 "16 rows; it is another model's");
 }
 
+// stories260K with the chat files given: links to its weights and its own configuration.
+class ChatModel {
+ public:
+  explicit ChatModel(std::string_view tokenizer_config) {
+    for (const char* name : {"config.json", "model.safetensors", "tokenizer.json"}) {
+      std::filesystem::create_symlink(kStories / name, folder_.path() / name);
+    }
+    folder_.write("tokenizer_config.json", tokenizer_config);
+  }
+  Model open() const {
+    auto model = Model::open(folder_.path());
+    EXPECT_TRUE(model) << model.error().message;
+    return std::move(*model);
+  }
+
+ private:
+  TempFolder folder_;
+};
+
+TEST(Model, RequestsWithToolsGetTheirOwnTemplate) {
+  const Model two = ChatModel(R"({"chat_template": [{"name": "default", "template": "D"},
+                                   {"name": "tool_use", "template": "U{{ bos_token }}"}]})")
+                        .open();
+  EXPECT_EQ(*two.template_for(false)->render(two.template_variables, 0), "D");
+  EXPECT_EQ(*two.template_for(true)->render(two.template_variables, 0), "U<s>");
+  const Model one = ChatModel(R"({"chat_template": "D"})").open();
+  EXPECT_EQ(one.template_for(true), one.template_for(false));
+}
+
+TEST(Model, UnusableTemplateKeepsNoModelFromCompleting) {
+  const Model model = ChatModel(R"({"chat_template": "{% block x %}{% endblock %}"})").open();
+  EXPECT_EQ(model.template_for(false), nullptr);
+  EXPECT_NE(model.chat_template_error, "");
+  EXPECT_EQ(model.tokenizer.vocab_size(), 512);
+}
+
 TEST(TextModel, OpensTokenizersOfEveryForm) {
   for (const char* path : {"", "tokenizer.json", "stories260K-f32.gguf"}) {
     const auto text = TextModel::open(kStories / path);

@@ -112,7 +112,9 @@ Result<std::unique_ptr<Gguf>> GgufParser::parse() {
 
 Status GgufParser::read_header() {
   const auto magic = cursor_.number<std::uint32_t>();
-  if (!magic || *magic != 0x46554747) return corrupt("not a GGUF file (the magic is missing)");
+  if (!magic || *magic != 0x46554747)
+    return corrupt(
+        "not a GGUF file (the magic is missing); a Hugging Face model is opened by its folder");
   const auto version = cursor_.number<std::uint32_t>();
   if (!version) return ends_inside("version");
   if ((*version & 0xFFFFU) == 0 && *version != 0) {

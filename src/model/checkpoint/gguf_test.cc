@@ -126,7 +126,8 @@ TEST_P(GgufMutation, IsRefusedWithFileAndField) {
 }
 
 const Mutation kMutations[] = {
-    {"Magic", [](GgufFile& f) { f.magic = 0x46554746; }, "not a GGUF file (the magic is missing)"},
+    {"Magic", [](GgufFile& f) { f.magic = 0x46554746; },
+     "not a GGUF file (the magic is missing); a Hugging Face model is opened by its folder"},
     {"Version1", [](GgufFile& f) { f.version = 1; },
      "version: 1 is not supported (2 and 3 are); convert the model again with a current converter"},
     {"BigEndian", [](GgufFile& f) { f.version = 0x03000000; },
