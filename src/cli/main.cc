@@ -23,9 +23,9 @@ int main(int argc, char** argv) {
   root.require_subcommand(1);
   root.fallthrough(false);
   const std::vector<pd::cli::Command> commands{
-      pd::cli::add_up(root),         pd::cli::add_chat(root),   pd::cli::add_gateway(root),
-      pd::cli::add_controller(root), pd::cli::add_worker(root), pd::cli::add_tokenize(root),
-      pd::cli::add_render(root)};
+      pd::cli::add_up(root),       pd::cli::add_check(root),      pd::cli::add_chat(root),
+      pd::cli::add_gateway(root),  pd::cli::add_controller(root), pd::cli::add_worker(root),
+      pd::cli::add_tokenize(root), pd::cli::add_render(root)};
   CLI11_PARSE(root, argc, argv);
   for (const auto& command : commands) {
     if (command.app->parsed()) return command.run();

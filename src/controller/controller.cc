@@ -164,11 +164,9 @@ std::string Controller::status_json() const {
     }
     instances.push_back(std::move(entry));
   }
-  return nlohmann::json{{"fence", topology_.fence},
-                        {"revision", topology_.revision},
-                        {"complete", group_->complete()},
-                        {"substitutes", group_->substitutes()},
-                        {"instances", std::move(instances)}}
+  return nlohmann::json{{"fence", topology_.fence},       {"revision", topology_.revision},
+                        {"complete", group_->complete()}, {"substitutes", group_->substitutes()},
+                        {"last_trouble", last_trouble_},  {"instances", std::move(instances)}}
       .dump();
 }
 
@@ -242,6 +240,8 @@ void Controller::on_exit(WorkerId id) {
   } else {
     log::warn("instance {}: {}; its last words: {}", id.value(), how,
               launch::tail_of(it->second.log_file, 400));
+    if (!was_complete_ && last_trouble_.empty())
+      last_trouble_ = how + ": " + launch::tail_of(it->second.log_file, 400);
   }
   forget(id);
   group_->on_exited(id, how, loop_.now());
@@ -324,6 +324,7 @@ void Controller::act(const policy::StopInstance& action) {
   const auto it = workers_.find(action.id);
   if (it == workers_.end() || !it->second.process) return;
   log::warn("instance {}: stopped: {}", action.id.value(), action.why);
+  if (!was_complete_) last_trouble_ = action.why;
   it->second.process->kill();  // it is faulty: nothing it could still say would be believed
 }
 
@@ -337,6 +338,10 @@ void Controller::act(const policy::PublishMembers&) {
                                    status.role, status.slots, status.batch_places, true});
   }
   ++topology_.revision;
+  if (group_->complete()) {
+    was_complete_ = true;
+    last_trouble_.clear();
+  }
   log::info("topology {}: {} instances{}", topology_.revision, topology_.instances.size(),
             group_->complete() ? ", the group is complete" : "");
   for (auto& [key, poll] : std::exchange(polls_, {})) {

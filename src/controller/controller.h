@@ -109,6 +109,9 @@ class Controller {
   std::optional<Time> timer_at_;
   bool pumping_ = false, pump_again_ = false;
   std::function<void()> stopped_;
+  std::string
+      last_trouble_;  // what ended an instance before the group was complete for the first time
+  bool was_complete_ = false;
 };
 
 }  // namespace pd::controller

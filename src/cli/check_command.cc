@@ -1,0 +1,221 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "base/digest.h"
+#include "base/rng.h"
+#include "cli/commands.h"
+#include "cli/files.h"
+#include "cli/settings.h"
+#include "engine/kernels/kernels.h"
+#include "engine/weights.h"
+#include "model/model.h"
+#include "net/http_server.h"
+#include "transfer/kv_transport.h"
+
+namespace pd::cli {
+namespace {
+
+// One line per finding; mistakes name the key and the fix.
+class Findings {
+ public:
+  void good(const std::string& what) { fmt::print("ok     {}\n", what); }
+  void bad(const std::string& what) {
+    fmt::print("wrong  {}\n", what);
+    wrong_ = true;
+  }
+  int exit_status() const { return wrong_ ? 1 : 0; }
+
+ private:
+  bool wrong_ = false;
+};
+
+std::string mib(std::int64_t bytes) {
+  return fmt::format("{:.0f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+std::int64_t memory_available() {
+  std::ifstream file("/proc/meminfo");
+  std::string name, unit;
+  std::int64_t kib = 0;
+  while (file >> name >> kib >> unit) {
+    if (name == "MemAvailable:") return kib * 1024;
+  }
+  return 0;
+}
+
+engine::ComputeType compute_type(std::string_view dtype) {
+  if (dtype == "f32") return engine::ComputeType::kF32;
+  return dtype == "bf16" ? engine::ComputeType::kBF16 : engine::ComputeType::kAuto;
+}
+
+void check_model(const protocol::Config& config, Findings& findings) {
+  const auto kernels = engine::select_kernels(config.model.kernels);
+  if (!kernels) return findings.bad("[model] kernels: " + kernels.error().message);
+  findings.good(
+      fmt::format("kernels {} (this CPU has {})", (*kernels)->name, engine::available_kernels()));
+  const auto path = find_model(config.model.path);
+  if (!path) return findings.bad("[model] path: " + path.error().message);
+  const auto model = model::Model::open(*path);
+  if (!model) return findings.bad("[model] path: " + model.error().message);
+  const model::ModelConfig& c = model->config();
+  findings.good(fmt::format("model {}: {}, {} layers, context {}, vocabulary {}", model->name,
+                            c.architecture, c.layers, c.context_max.value(), c.vocab));
+  if (!model->chat_template_error.empty())
+    findings.bad("chat template: " + model->chat_template_error +
+                 "; /v1/completions works without it");
+  const auto size =
+      engine::Weights::packed_size(*model->checkpoint, compute_type(config.model.dtype));
+  if (!size) return findings.bad("[model] dtype: " + size.error().message);
+  const std::int64_t available = memory_available();
+  if (size->value() > available) {
+    return findings.bad(fmt::format(
+        "memory: the weights need {}, {} are available; free some or use a smaller model",
+        mib(size->value()), mib(available)));
+  }
+  findings.good(fmt::format("memory: weights {} (one copy for all instances), {} available",
+                            mib(size->value()), mib(available)));
+}
+
+void check_listeners(const protocol::Config& config, Findings& findings) {
+  const auto secret = read_secret(config);
+  if (!secret) return findings.bad("[cluster] secret_file: " + secret.error().message);
+  if (auto safe = check_listener(config.worker.host, *secret, "[worker] host"); !safe)
+    findings.bad(safe.error().message);
+  net::EventLoop loop;
+  net::HttpServerOptions options;
+  options.host = config.gateway.host;
+  options.port = config.gateway.port;
+  const auto server =
+      net::HttpServer::create(loop, options, [](net::HttpRequest, net::HttpResponse) {});
+  if (!server)
+    return findings.bad(fmt::format("[gateway] port: {}; choose another one, or stop what has it",
+                                    server.error().message));
+  findings.good(fmt::format("gateway can listen on {}:{}", config.gateway.host, (*server)->port()));
+}
+
+// Moves `size` random bytes from `from` to `to` and compares digests; the bytes' rate and carrier
+// in the finding.
+Status move_kv(transfer::KvTransport& from, transfer::KvTransport& to, Bytes size,
+               std::uint64_t seed, std::string& how) {
+  auto region = from.expose(size);
+  if (!region) return std::unexpected(region.error());
+  Rng rng(seed);
+  for (std::size_t i = 0; i + 8 <= region->memory.size(); i += 8) {
+    const std::uint64_t bits = rng.next();
+    std::memcpy(region->memory.data() + i, &bits, sizeof(bits));
+  }
+  const std::uint64_t expected =
+      digest64(region->memory.first(static_cast<std::size_t>(size.value())));
+  std::optional<Status> done;
+  const Time start = SteadyTime::now();
+  to.pull(from.address(), {region->key, 0, size}, [&](Result<std::span<const std::byte>> bytes) {
+    if (!bytes)
+      done = std::unexpected(bytes.error());
+    else if (digest64(*bytes) != expected)
+      done = error(ErrorCode::kCorrupt, "the bytes that arrived differ");
+    else
+      done = Status();
+  });
+  while (!done && SteadyTime::now() - start < std::chrono::seconds(10)) {
+    from.progress(SteadyTime::now() + std::chrono::milliseconds(1));
+    to.progress(SteadyTime::now() + std::chrono::milliseconds(1));
+  }
+  if (!done) return error(ErrorCode::kDeadlineExceeded, "nothing arrived within 10 s");
+  const auto carrier = to.transport_to(from.address().boot_id);
+  how = fmt::format("{} by {}", mib(size.value()),
+                    carrier ? transfer::to_string(*carrier) : "unknown");
+  return *done;
+}
+
+void check_transfer(const protocol::Config& config, Findings& findings) {
+  transfer::UcxOptions options;
+  if (config.transfer.wires == "shm") options.wires = transfer::Wires::kSharedMemory;
+  if (config.transfer.wires == "tcp") options.wires = transfer::Wires::kTcp;
+  options.interface = config.transfer.interface;
+  auto p = transfer::make_ucx_transport(BootId(random_bits() | 1), options);
+  auto d = transfer::make_ucx_transport(BootId(random_bits() | 1), options);
+  for (const auto* side : {&p, &d}) {
+    if (!*side)
+      return findings.bad(fmt::format("[transfer] interface, wires: {}", side->error().message));
+  }
+  constexpr Bytes kSize{32 << 20};
+  std::string how;
+  for (const bool forth : {true, false}) {
+    const Status moved = forth ? move_kv(**p, **d, kSize, random_bits(), how)
+                               : move_kv(**d, **p, kSize, random_bits(), how);
+    const char* direction = forth ? "P to D" : "D to P";
+    if (!moved)
+      return findings.bad(fmt::format("[transfer] wires: test KV from {} failed: {}", direction,
+                                      moved.error().message));
+    findings.good(fmt::format("test KV from {}: {}, bytes equal", direction, how));
+  }
+}
+
+// Every instance of a running cluster as its controller sees it.
+void check_cluster(const protocol::Config& config, const std::string& controller,
+                   Findings& findings) {
+  const auto secret = read_secret(config);
+  auto address = net::parse_address(controller);
+  if (!address) return findings.bad("--controller: " + address.error().message);
+  net::HttpCall call;
+  call.address = *address;
+  call.method = "GET";
+  call.target = "/cluster/v1/status";
+  call.headers = {{"authorization", "Bearer " + secret.value_or("")}};
+  call.read_timeout = std::chrono::seconds(5);
+  const auto answer = net::fetch_blocking(std::move(call));
+  if (!answer)
+    return findings.bad(fmt::format("controller {}: {}", controller, answer.error().message));
+  if (answer->status == 401)
+    return findings.bad(
+        "controller: it denies the secret; set [cluster] secret_file to the cluster's own");
+  const auto json = nlohmann::json::parse(answer->body, nullptr, false);
+  if (!json.is_object() || !json.contains("instances"))
+    return findings.bad("controller: its status is not what a controller says");
+  for (const auto& instance : json["instances"]) {
+    const std::string line = fmt::format("instance {} ({}) at {}: {}", instance["id"].get<int>(),
+                                         instance["role"].get<std::string>(),
+                                         instance.value("address", "no address yet"),
+                                         instance["state"].get<std::string>());
+    const std::string trouble = instance.value("trouble", "");
+    if (trouble.empty() && instance["state"] == "serving")
+      findings.good(line);
+    else
+      findings.bad(trouble.empty() ? line : line + ": " + trouble);
+  }
+}
+
+int run(const CommonFlags& flags, const std::string& controller) {
+  const auto config = load_config(flags);
+  if (!config) return 1;
+  Findings findings;
+  findings.good(flags.config.empty() ? "configuration: defaults" : "configuration " + flags.config);
+  if (!controller.empty()) {
+    check_cluster(*config, controller, findings);
+    return findings.exit_status();
+  }
+  check_model(*config, findings);
+  check_listeners(*config, findings);
+  check_transfer(*config, findings);
+  return findings.exit_status();
+}
+
+}  // namespace
+
+Command add_check(CLI::App& root) {
+  CLI::App* app = root.add_subcommand(
+      "check", "configuration, model, memory, ports, KV transfer: finds mistakes before a start");
+  auto flags = std::make_shared<CommonFlags>();
+  auto controller = std::make_shared<std::string>();
+  flags->add_to(*app);
+  app->add_option("--controller", *controller, "check the instances of a running cluster instead")
+      ->type_name("HOST:PORT");
+  return {app, [flags, controller] { return run(*flags, *controller); }};
+}
+
+}  // namespace pd::cli
