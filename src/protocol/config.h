@@ -25,7 +25,7 @@ struct ModelSection {
 struct ClusterSection {
   std::string directory;          // state and logs; empty: `up` makes a fresh temporary folder
   std::string weights_directory;  // packed weights, kept between starts; empty: ~/.cache/pdserve
-  std::string secret_file;  // shared secret of all processes; empty: `up` makes one
+  std::string secret_file;        // shared secret of all processes; empty: `up` makes one
   Duration lease{std::chrono::seconds(5)};  // what a dead holder leaves is free after this
 };
 
