@@ -5,6 +5,15 @@
 #include "base/check.h"
 
 namespace pd::policy {
+namespace {
+
+// The request itself is wrong, or its time is over: another worker would say the same.
+bool blames_request(const Error& fault) {
+  return fault.code == ErrorCode::kInvalidArgument || fault.code == ErrorCode::kUnsupported ||
+         fault.code == ErrorCode::kTooLarge || fault.code == ErrorCode::kDeadlineExceeded;
+}
+
+}  // namespace
 
 LegNumber RequestLife::place_prefill(WorkerId worker) {
   CHECK(phase_ == RequestPhase::kWaitingPrefill);
@@ -79,33 +88,28 @@ void RequestLife::on_evicted(LegNumber leg) {
 }
 
 void RequestLife::on_fault(LegNumber leg, const Error& fault) {
-  if (holds(prefill_, leg)) {
-    const bool accepted = prefill_->accepted;
-    prefill_.reset();
-    if (phase_ == RequestPhase::kDecoding) return;  // D has the KV; P is no longer needed
-    accepted ? crash(fault) : restart();
-  } else if (holds(decode_, leg)) {
-    const bool accepted = decode_->accepted;
-    decode_.reset();
-    if (!accepted && prefill_) {
-      phase_ = RequestPhase::kWaitingDecode;  // never reached D; P still holds the KV
-    } else {
-      accepted ? crash(fault) : restart();
-    }
+  const bool on_prefill = holds(prefill_, leg);
+  if (!on_prefill && !holds(decode_, leg)) return;
+  std::optional<Leg>& held = on_prefill ? prefill_ : decode_;
+  const bool accepted = held->accepted;
+  held.reset();
+  if (on_prefill && phase_ == RequestPhase::kDecoding) return;  // D has the KV already
+  if (blames_request(fault)) {
+    finish({fault.code == ErrorCode::kDeadlineExceeded ? RequestEnd::Why::kDeadline
+                                                       : RequestEnd::Why::kFailed,
+            fault});
+  } else if (accepted) {
+    crash(fault);
+  } else if (prefill_) {
+    // It never reached D, and P still holds the KV. Counted: one that no D can be reached for must
+    // end.
+    if (placed_again()) phase_ = RequestPhase::kWaitingDecode;
+  } else {
+    restart();
   }
 }
 
 void RequestLife::crash(const Error& fault) {
-  // The request itself is wrong: another worker would say the same.
-  if (fault.code == ErrorCode::kInvalidArgument || fault.code == ErrorCode::kUnsupported ||
-      fault.code == ErrorCode::kTooLarge) {
-    finish({RequestEnd::Why::kFailed, fault});
-    return;
-  }
-  if (fault.code == ErrorCode::kDeadlineExceeded) {
-    finish({RequestEnd::Why::kDeadline, fault});
-    return;
-  }
   ++crashes_;
   if (crashes_ > limits_.crashes_max) {
     finish({RequestEnd::Why::kPoison, fault});
@@ -117,13 +121,15 @@ void RequestLife::crash(const Error& fault) {
 void RequestLife::restart() {
   drop(prefill_);
   drop(decode_);
+  if (placed_again()) phase_ = RequestPhase::kWaitingPrefill;
+}
+
+bool RequestLife::placed_again() {
   ++restarts_;
-  if (restarts_ > limits_.restarts_max) {
-    finish({RequestEnd::Why::kFailed,
-            {ErrorCode::kUnavailable, "the request had to be placed again too often"}});
-    return;
-  }
-  phase_ = RequestPhase::kWaitingPrefill;
+  if (restarts_ <= limits_.restarts_max) return true;
+  finish({RequestEnd::Why::kFailed,
+          {ErrorCode::kUnavailable, "the request had to be placed again too often"}});
+  return false;
 }
 
 void RequestLife::finish(RequestEnd end) {

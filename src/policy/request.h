@@ -49,8 +49,9 @@ struct RequestEnd {
 };
 
 struct RequestLimits {
-  int crashes_max = 2;   // faults of workers that had accepted it; one more ends it (G8)
-  int restarts_max = 8;  // new prefills for any cause (evictions and ended leases included)
+  int crashes_max = 2;  // faults of workers that had accepted it; one more ends it (G8)
+  // New legs for any cause but a rejection (evictions, ended leases, unreachable workers).
+  int restarts_max = 8;
 };
 
 // What the dispatcher must do.
@@ -93,8 +94,8 @@ class RequestLife {
   void on_joined(LegNumber leg);
   void on_released(LegNumber leg, bool pulled);
   void on_evicted(LegNumber leg);
-  // The leg is over without more to come. Before Accepted it is not the request's doing and costs
-  // no crash.
+  // The leg is over without more to come. A fault that blames the request (invalid, unsupported,
+  // too large, too late) ends it; any other costs a crash if the worker had accepted it.
   void on_fault(LegNumber leg, const Error& fault);
 
   // Ends it from outside; cancels every leg. No effect when done.
@@ -109,6 +110,7 @@ class RequestLife {
   }
   void drop(std::optional<Leg>& leg);
   void restart();
+  bool placed_again();  // false: that was once too often, and it is finished
   void crash(const Error& fault);
 
   RequestLimits limits_;

@@ -132,6 +132,33 @@ TEST(RequestLife, BadRequestIsNotTriedAgain) {
   EXPECT_EQ(life.end()->why, RequestEnd::Why::kFailed);
 }
 
+TEST(RequestLife, AFaultThatBlamesTheRequestEndsItBeforeItIsAcceptedToo) {
+  for (const auto code :
+       {ErrorCode::kInvalidArgument, ErrorCode::kUnsupported, ErrorCode::kTooLarge}) {
+    RequestLife on_prefill{RequestLimits{}};
+    on_prefill.on_fault(on_prefill.place_prefill(kP), {code, "never"});
+    ASSERT_TRUE(on_prefill.done());
+    EXPECT_EQ(on_prefill.end()->error.message, "never");
+
+    // A KV that no pool of the group holds: asking D again and again would be the only thing to do.
+    LegNumber p = 0;
+    RequestLife on_decode = prefilled(&p);
+    on_decode.on_fault(on_decode.place_decode(kD), {code, "never"});
+    ASSERT_TRUE(on_decode.done());
+    EXPECT_EQ(on_decode.end()->why, RequestEnd::Why::kFailed);
+    EXPECT_EQ(on_decode.take_cancelled().size(), 1u) << "P's leg";
+  }
+}
+
+TEST(RequestLife, ADThatCannotBeReachedIsNotAskedForEver) {
+  LegNumber p = 0;
+  RequestLife life = prefilled(&p);
+  int tries = 0;
+  for (; !life.done() && tries < 100; ++tries) life.on_fault(life.place_decode(kD), kGone);
+  EXPECT_EQ(tries, RequestLimits{}.restarts_max + 1);
+  EXPECT_EQ(life.end()->why, RequestEnd::Why::kFailed);
+}
+
 TEST(RequestLife, AGapInTheOutputIsAFaultNotAShorterAnswer) {
   LegNumber d = 0;
   RequestLife life = decoding(&d);
