@@ -297,8 +297,12 @@ void Controller::act(const policy::WarmUp& action) {
     if (!status)
       log::warn("warm-up of {} and {}: {}", action.prefill.value(), action.decode.value(),
                 status.error().message);
-    group_->on_warm(action.prefill, action.decode, status.has_value(),
-                    status ? "" : status.error().message, loop_.now());
+    const auto result = status ? policy::WarmUpResult::kOk
+                        : status.error().code == ErrorCode::kNoCapacity
+                            ? policy::WarmUpResult::kBusy
+                            : policy::WarmUpResult::kFailed;
+    group_->on_warm(action.prefill, action.decode, result, status ? "" : status.error().message,
+                    loop_.now());
     pump();
   };
   const auto prefill = workers_.find(action.prefill), decode = workers_.find(action.decode);

@@ -125,25 +125,41 @@ void Group::on_exited(WorkerId id, const std::string& how, Time now) {
   remove(id, how, false, now);
 }
 
-void Group::on_warm(WorkerId prefill, WorkerId decode, bool ok, const std::string& trouble,
-                    Time now) {
+void Group::on_warm(WorkerId prefill, WorkerId decode, WarmUpResult result,
+                    const std::string& trouble, Time now) {
   const std::set<WorkerId> pair{prefill, decode};
+  std::vector<WorkerId> hopeless;
   for (const WorkerId id : pair) {
     const auto it = instances_.find(id);
     if (it == instances_.end()) continue;
-    it->second.warm_partner.reset();
-    if (it->second.state != InstanceState::kWarming) continue;
-    if (ok) {
-      restarts_[it->second.role] = {};
-      enter(it->second, InstanceState::kServing, now);
-    } else {
-      // Which side is to blame is unknown: both try again with whoever is there, until their limit.
-      it->second.trouble = "warm-up: " + trouble;
-      const Time since = it->second.since;
-      enter(it->second, InstanceState::kLoaded, now);
-      it->second.since = since;
+    Instance& instance = it->second;
+    instance.warm_partner.reset();
+    if (instance.state != InstanceState::kWarming) continue;
+    if (result == WarmUpResult::kOk) {
+      restarts_[instance.role] = {};
+      instance.warm_tries = instance.warm_failures = 0;
+      enter(instance, InstanceState::kServing, now);
+      continue;
     }
+    // Which side is to blame is unknown: both try again with whoever is there.
+    instance.trouble = "warm-up: " + trouble;
+    enter(instance, InstanceState::kLoaded, now);
+    postpone_warm_up(instance, result, now);
+    if (instance.warm_failures >= options_.warm_failures_max) hopeless.push_back(id);
   }
+  for (const WorkerId id : hopeless) {
+    remove(id,
+           fmt::format("{} warm-ups failed, the last one: {}", options_.warm_failures_max, trouble),
+           true, now);
+  }
+}
+
+void Group::postpone_warm_up(Instance& instance, WarmUpResult result, Time now) {
+  Duration pause = options_.warm_pause;
+  for (int i = 0; i < instance.warm_tries && pause < options_.warm_pause_max; ++i) pause *= 2;
+  instance.warm_not_before = now + std::min(pause, options_.warm_pause_max);
+  ++instance.warm_tries;
+  if (result == WarmUpResult::kFailed) ++instance.warm_failures;
 }
 
 void Group::remove(WorkerId id, const std::string& why, bool still_running, Time now) {
@@ -261,6 +277,7 @@ const Group::Instance* Group::partner_for(const Instance& instance) const {
 void Group::warm_loaded(Time now) {
   for (auto& [id, instance] : instances_) {
     if (instance.state != InstanceState::kLoaded || instance.warm_partner) continue;
+    if (instance.warm_not_before > now) continue;
     WorkerId partner_id = id;
     if (instance.role != Role::kBoth) {
       const Instance* partner = partner_for(instance);
@@ -290,6 +307,11 @@ std::optional<Time> Group::next_deadline() const {
     const Duration limit = limit_of(instance.state);
     if (limit != Duration::max()) keep(instance.since + limit);
     if (instance.state != InstanceState::kStarting) keep(instance.last_heard + options_.dead_after);
+    // Without a partner only an event helps.
+    if (instance.state == InstanceState::kLoaded && !instance.warm_partner &&
+        (instance.role == Role::kBoth || partner_for(instance) != nullptr)) {
+      keep(instance.warm_not_before);
+    }
   }
   for (const Role role : kRoles) {
     if (present(role) >= desired(role)) continue;

@@ -38,6 +38,11 @@ struct GroupOptions {
   // time.
   Duration restart_pause{std::chrono::milliseconds(500)};
   Duration restart_pause_max{std::chrono::seconds(30)};
+  // Pause before a warm-up that failed is tried again; doubles each time. A partner that is busy
+  // may be so for long; one that fails this often is replaced.
+  Duration warm_pause{std::chrono::milliseconds(20)};
+  Duration warm_pause_max{std::chrono::seconds(1)};
+  int warm_failures_max = 10;
 };
 
 enum class InstanceState : std::uint8_t {
@@ -79,6 +84,11 @@ struct StopInstance {
   std::string why;
 };
 struct PublishMembers {};  // members() has changed
+enum class WarmUpResult : std::uint8_t {
+  kOk,
+  kBusy,  // one of them had no place now: nobody is to blame
+  kFailed,
+};
 using GroupAction = std::variant<StartInstance, AssignRole, WarmUp, StopInstance, PublishMembers>;
 
 class Group {
@@ -93,6 +103,9 @@ class Group {
     bool ready = true;
     std::string trouble;
     std::optional<WorkerId> warm_partner;
+    int warm_tries = 0;  // in a row that did not succeed
+    int warm_failures = 0;
+    Time warm_not_before{};
   };
 
   // `first_id`: WorkerIds are never reused, also not across controllers: the caller keeps the next
@@ -102,7 +115,8 @@ class Group {
   void on_registered(WorkerId id, BootId boot, Time now);
   void on_report(WorkerId id, const InstanceReport& report, Time now);
   void on_exited(WorkerId id, const std::string& how, Time now);
-  void on_warm(WorkerId prefill, WorkerId decode, bool ok, const std::string& trouble, Time now);
+  void on_warm(WorkerId prefill, WorkerId decode, WarmUpResult result, const std::string& trouble,
+               Time now);
 
   std::vector<GroupAction> poll(Time now);
   std::optional<Time> next_deadline() const;
@@ -126,6 +140,7 @@ class Group {
   void start_missing(Time now);
   void assign_reported(Time now);
   void warm_loaded(Time now);
+  void postpone_warm_up(Instance& instance, WarmUpResult result, Time now);
   void stop_overdue(Time now);
   std::vector<WorkerId> peers_of(const Instance& instance) const;
   const Instance* partner_for(const Instance& instance) const;

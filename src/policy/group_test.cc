@@ -34,16 +34,19 @@ class GroupTest : public testing::Test {
   void register_started() {
     for (const WorkerId id : std::exchange(started_, {})) group_.on_registered(id, boot(id), now_);
   }
-  void finish_warm_ups(bool ok = true) {
+  void finish_warm_ups(WarmUpResult result = WarmUpResult::kOk) {
     for (const WarmUp& warm : std::exchange(warm_, {}))
-      group_.on_warm(warm.prefill, warm.decode, ok, "no", now_);
+      group_.on_warm(warm.prefill, warm.decode, result, "no", now_);
   }
-  void set_up() {
+  void load_all() {
     poll();
     register_started();
     poll();
     for (const auto& assign : std::exchange(assigned_, {})) report(assign.id, true);
     poll();
+  }
+  void set_up() {
+    load_all();
     finish_warm_ups();
     poll();
   }
@@ -144,16 +147,57 @@ TEST_F(GroupTest, AnInstanceThatDiesBeforeItServesIsTriedAgainEverMoreSlowly) {
   EXPECT_GE(gaps.back(), 8 * gaps.front());
 }
 
-TEST_F(GroupTest, AFailedWarmUpAnnouncesNobodyAndIsTriedAgain) {
+TEST_F(GroupTest, AFailedWarmUpAnnouncesNobodyAndIsTriedAgainEverMoreSlowly) {
+  load_all();
+  std::vector<Duration> gaps;
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_EQ(warm_.size(), 2u);
+    finish_warm_ups(WarmUpResult::kFailed);
+    EXPECT_TRUE(group_.members().empty());
+    const Time failed = now_;
+    poll();
+    EXPECT_TRUE(warm_.empty()) << "not at once";
+    while (warm_.empty()) {
+      const Time next = *group_.next_deadline();
+      ASSERT_GT(next, now_) << "a deadline that has passed already would be polling";
+      now_ = next;
+      for (const auto& [id, instance] : group_.instances()) report(id, true);
+      poll();
+    }
+    gaps.push_back(now_ - failed);
+  }
+  EXPECT_TRUE(std::ranges::is_sorted(gaps));
+  EXPECT_GE(gaps.back(), 8 * gaps.front());
+  finish_warm_ups();
   poll();
-  register_started();
+  EXPECT_TRUE(group_.complete());
+  EXPECT_TRUE(stopped_.empty());
+}
+
+TEST_F(GroupTest, WarmUpsThatKeepFailingCostTheInstance) {
+  load_all();
+  for (int i = 0; i < 100 && stopped_.empty(); ++i) {
+    finish_warm_ups(WarmUpResult::kFailed);
+    now_ += seconds(1);
+    for (const auto& [id, instance] : group_.instances()) report(id, true);
+    poll();
+  }
+  EXPECT_EQ(stopped_.size(), 4u);
+}
+
+// P's places may all wait for the very D that is being warmed up.
+TEST_F(GroupTest, ABusyPartnerIsAskedAgainForAsLongAsItTakes) {
+  load_all();
+  for (int i = 0; i < 1000; ++i) {
+    finish_warm_ups(WarmUpResult::kBusy);
+    now_ += seconds(1);
+    for (const auto& [id, instance] : group_.instances()) report(id, true);
+    poll();
+  }
+  EXPECT_TRUE(stopped_.empty());
+  finish_warm_ups();
   poll();
-  for (const auto& assign : assigned_) report(assign.id, true);
-  poll();
-  finish_warm_ups(false);
-  EXPECT_TRUE(group_.members().empty());
-  poll();
-  EXPECT_EQ(warm_.size(), 2u);
+  EXPECT_TRUE(group_.complete());
 }
 
 TEST_F(GroupTest, AnotherProcessOnTheAddressIsNotTheInstance) {
@@ -185,7 +229,8 @@ TEST(GroupProperty, ConvergesAfterAnyTrouble) {
         } else if (const auto* warm = std::get_if<WarmUp>(&action)) {
           const bool ok = !trouble || rng.below(3) != 0;
           if (ok) warmed.insert({warm->prefill, warm->decode});
-          group.on_warm(warm->prefill, warm->decode, ok, "failed", now);
+          group.on_warm(warm->prefill, warm->decode, ok ? WarmUpResult::kOk : WarmUpResult::kFailed,
+                        "failed", now);
         } else if (const auto* stop = std::get_if<StopInstance>(&action)) {
           group.on_exited(stop->id, "stopped", now);
         }
