@@ -34,6 +34,7 @@ void WarmUpRun::start() {
   message.id = {plan_.request, 1};
   message.layout_hash = plan_.layout_hash;
   message.deadline_ms = kDeadlineMs;
+  message.warm_up = true;
   for (std::size_t i = 0; i < kPromptTokens; ++i)
     message.prompt.push_back(static_cast<TokenId>(i + 1));
   message.sampling = sampling_;

@@ -170,6 +170,7 @@ std::string encode(const PrefillRequest& m) {
   out.number(m.layout_hash);
   out.number(m.deadline_ms);
   out.number(m.tenant_salt);
+  out.number(static_cast<std::uint8_t>(m.warm_up));
   out.numbers(m.prompt);
   out.numbers(m.emitted);
   write(out, m.sampling);
@@ -184,6 +185,7 @@ Result<PrefillRequest> decode_prefill_request(std::string_view bytes) {
   m.layout_hash = in.number<std::uint64_t>("layout hash");
   m.deadline_ms = in.number<std::uint32_t>("deadline");
   m.tenant_salt = in.number<std::uint64_t>("tenant salt");
+  m.warm_up = in.number<std::uint8_t>("warm-up") != 0;
   in.numbers(m.prompt, "prompt", kTokensMax);
   in.numbers(m.emitted, "emitted", kTokensMax);
   m.sampling = read_sampling(in);

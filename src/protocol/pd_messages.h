@@ -46,6 +46,9 @@ struct PrefillRequest {
   std::uint32_t deadline_ms =
       0;  // time left until the request's absolute deadline; 0: already over
   std::uint64_t tenant_salt = 0;  // from the credential, never from the client (G30)
+  // From the controller: uses the place that is kept for warm-ups. All others may be taken by
+  // requests that wait for the very D that is to be warmed up.
+  bool warm_up = false;
   std::vector<TokenId> prompt;
   std::vector<TokenId> emitted;  // output so far (resume); prefilled after the prompt
   SamplingParams sampling;

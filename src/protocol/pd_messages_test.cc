@@ -25,6 +25,7 @@ PrefillRequest some_prefill() {
   m.layout_hash = 99;
   m.deadline_ms = 1000;
   m.tenant_salt = 5;
+  m.warm_up = true;
   m.prompt = {1, 2, 3};
   m.emitted = {4};
   m.sampling = some_sampling();

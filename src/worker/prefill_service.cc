@@ -20,6 +20,9 @@ namespace {
 // Commands waiting for the engine thread: an Add and a Cancel per slot.
 std::size_t inbox_size(int slots) { return 4 * static_cast<std::size_t>(slots) + 16; }
 
+constexpr Tokens kWarmUpTokensMax(64);
+constexpr Duration kWarmUpHint = std::chrono::milliseconds(20);
+
 policy::Holder holder_of(const AttemptId& id) { return {id.request, id.attempt}; }
 
 std::uint32_t microseconds(Duration d) {
@@ -27,6 +30,10 @@ std::uint32_t microseconds(Duration d) {
 }
 
 }  // namespace
+
+Bytes PrefillService::warm_up_bytes(const protocol::KvLayout& layout) {
+  return transfer::range_bytes(layout, kWarmUpTokensMax);
+}
 
 Result<std::unique_ptr<PrefillService>> PrefillService::create(
     net::EventLoop& loop, TransferThread& transfer, BootId self, const LoadedModel& loaded,
@@ -56,7 +63,8 @@ PrefillService::PrefillService(net::EventLoop& loop, TransferThread& transfer, B
       options_(options),
       slots_(options.slots),
       leases_(options.lease),
-      buffer_(Bytes(static_cast<std::int64_t>(region.memory.size()))),
+      buffer_(Bytes(static_cast<std::int64_t>(region.memory.size())) -
+              warm_up_bytes(loaded.layout)),
       rng_(options.seed),
       rejected_(metrics.counter("pdserve_prefill_rejected_total",
                                 "prompts rejected because no slot or memory was free")),
@@ -99,10 +107,11 @@ std::optional<Error> PrefillService::refusal(const protocol::PrefillRequest& req
     return Error{ErrorCode::kTooLarge, fmt::format("{} tokens, the context holds {}",
                                                    tokens.value(), config.context_max.value())};
   }
-  if (size.value() > static_cast<std::int64_t>(region_.memory.size())) {
+  const Bytes room = request.warm_up ? warm_up_bytes(loaded_.layout) : buffer_.capacity();
+  if (size > room) {
     return Error{ErrorCode::kTooLarge,
                  fmt::format("the prompt's KV needs {} bytes, [prefill] send_buffer has {}",
-                             size.value(), region_.memory.size())};
+                             size.value(), room.value())};
   }
   if (request.deadline_ms == 0)
     return Error{ErrorCode::kDeadlineExceeded, "the deadline had passed on arrival"};
@@ -122,17 +131,10 @@ void PrefillService::handle(protocol::PrefillRequest request, net::HttpResponse 
   if (const auto error = refusal(request, tokens, size))
     return reply->finish(Fault{error->code, error->message});
   if (draining_) return reject(protocol::RejectReason::kDraining, std::chrono::seconds(1));
-  const policy::SlotAnswer answer = slots_.ask(id, tokens, now);
-  if (answer.kind == policy::SlotAnswer::Kind::kBusy)
-    return reject(protocol::RejectReason::kBusy, answer.hint);
-  if (answer.kind == policy::SlotAnswer::Kind::kDuplicate) {
+  if (held_.contains(id))
     return reply->finish(Fault{ErrorCode::kAlreadyExists, "this attempt is running already"});
-  }
-  const auto offset = buffer_.reserve(size);
-  if (!offset) {
-    slots_.release(id, false, now);
-    return reject(protocol::RejectReason::kBusy, slots_.hint(now));
-  }
+  const auto offset = take_place(id, request.warm_up, tokens, size);
+  if (!offset) return reject(protocol::RejectReason::kBusy, offset.error().hint);
   Held& held = held_[id];
   held.reply = std::move(reply);
   held.offset = *offset;
@@ -142,6 +144,23 @@ void PrefillService::handle(protocol::PrefillRequest request, net::HttpResponse 
   held.epoch = Epoch(next_epoch_++);
   held.read_key = {rng_.next(), rng_.next()};
   begin(id, std::move(request), held);
+}
+
+std::expected<std::uint64_t, PrefillService::NoPlace> PrefillService::take_place(
+    const policy::Holder& id, bool warm_up, Tokens tokens, Bytes size) {
+  if (warm_up) {
+    if (warm_up_) return std::unexpected(NoPlace{kWarmUpHint});
+    warm_up_ = id;
+    return static_cast<std::uint64_t>(buffer_.capacity().value());
+  }
+  const Time now = loop_.now();
+  const policy::SlotAnswer answer = slots_.ask(id, tokens, now);
+  if (answer.kind != policy::SlotAnswer::Kind::kAccepted)
+    return std::unexpected(NoPlace{answer.hint});
+  const auto offset = buffer_.reserve(size);
+  if (offset) return *offset;
+  slots_.release(id, false, now);
+  return std::unexpected(NoPlace{slots_.hint(now)});
 }
 
 void PrefillService::begin(const policy::Holder& id, protocol::PrefillRequest request, Held& held) {
@@ -242,9 +261,13 @@ void PrefillService::release(const policy::Holder& id, Released::Why why) {
   Held held = std::move(it->second);
   held_.erase(it);
   transfer::invalidate_range(range_of(held));  // the read key dies before the memory is used again
-  buffer_.release(held.offset);
   leases_.drop(id);
-  slots_.release(id, why == Released::Why::kPulled, loop_.now());
+  if (warm_up_ == id) {
+    warm_up_.reset();
+  } else {
+    buffer_.release(held.offset);
+    slots_.release(id, why == Released::Why::kPulled, loop_.now());
+  }
   if (held.reply) held.reply->finish(Released{why});
 }
 

@@ -73,6 +73,9 @@ class PrefillService {
   void on_notice(const protocol::HandoffMessage& notice);
 
   void drain() { draining_ = true; }
+  // Of a region, beside what prompts need: the warm-up's own range.
+  static Bytes warm_up_bytes(const protocol::KvLayout& layout);
+
   int slots_used() const { return slots_.used(); }
   int slots_total() const { return slots_.total(); }
   std::uint64_t steps() const { return steps_.load(std::memory_order_relaxed); }
@@ -111,6 +114,12 @@ class PrefillService {
   void report(PrefillOutcome outcome);
 
   // Loop thread.
+  struct NoPlace {
+    Duration hint;
+  };
+  // A slot and the offset of a range.
+  std::expected<std::uint64_t, NoPlace> take_place(const policy::Holder& id, bool warm_up,
+                                                   Tokens tokens, Bytes size);
   std::optional<Error> refusal(const protocol::PrefillRequest& request, Tokens tokens,
                                Bytes size) const;
   void begin(const policy::Holder& id, protocol::PrefillRequest request, Held& held);
@@ -131,6 +140,9 @@ class PrefillService {
   policy::Slots slots_;
   policy::LeaseTable leases_;
   transfer::SendBuffer buffer_;
+  // The one warm-up under way. It has a range of its own behind the buffer's, so that a P whose
+  // slots all wait for a D can still warm that D up.
+  std::optional<policy::Holder> warm_up_;
   Rng rng_;
   std::map<policy::Holder, Held> held_;
   std::optional<net::EventLoop::TimerId> lease_timer_;

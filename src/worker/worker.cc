@@ -16,6 +16,7 @@ namespace pd::worker {
 namespace {
 
 constexpr Bytes kMemoryDefaultMax{std::int64_t{1} << 30};
+constexpr Bytes kRangeAlignment{4096};  // the send buffer rounds each range up to it
 constexpr Duration kRegisterPause = std::chrono::milliseconds(200);
 constexpr Duration kDrainCheck = std::chrono::milliseconds(50);
 
@@ -251,8 +252,10 @@ Status Worker::start_prefill() {
   Bytes size = options_.send_buffer;
   if (size.value() == 0) {
     const Bytes longest = transfer::range_bytes(layout, loaded_->model->config().context_max);
-    size = std::min(longest * options_.slots, std::max(kMemoryDefaultMax, longest));
+    const Bytes each = longest + kRangeAlignment;
+    size = std::min(each * options_.slots, std::max(kMemoryDefaultMax, each));
   }
+  size = size + kRangeAlignment + PrefillService::warm_up_bytes(layout);
   // The transport is the transfer thread's; this waits for it once, while nothing is served yet.
   std::promise<Result<transfer::ExposedRegion>> exposed;
   auto answer = exposed.get_future();
