@@ -1,0 +1,49 @@
+"""Moments at which instances are hurt."""
+
+import threading
+
+from . import streams
+from .background import in_background
+from .processes import wait_until
+
+
+class KillAt:
+    """An observer of streams: kills each instance when its stream has had that many chunks."""
+
+    def __init__(self, cluster, plan):
+        self.cluster, self.plan = cluster, list(plan)  # (stream, chunk, instance)
+
+    def __call__(self, index, count):
+        for moment in [m for m in self.plan if m[0] == index and m[1] <= count]:
+            self.plan.remove(moment)
+            self.cluster.kill(moment[2])
+
+
+def freeze_all(cluster, instances):
+    for instance in instances:
+        cluster.freeze(instance)
+
+
+def thaw_all(cluster, instances):
+    for instance in instances:
+        cluster.thaw(instance)
+
+
+def wait_in_flight(cluster, count):
+    wait_until(lambda: cluster.metrics()["pdserve_requests_in_flight"] == count,
+               10 * cluster.program.patience, f"{count} requests in flight")
+
+
+def during_handoff(cluster, body, disturb):
+    """One stream whose KV waits on P while every D that could pull it is frozen; then
+    `disturb(prefill, decodes)`. The stream's outcome."""
+    decodes = cluster.instances("decode")
+    freeze_all(cluster, decodes)
+    first = threading.Event()
+    join = in_background(
+        lambda: streams.completions(cluster, [body], observe=lambda i, n: first.set()))
+    assert first.wait(20 * cluster.program.patience), f"no first token\n{cluster.logs()}"
+    holders = [p for p in cluster.instances("prefill") if cluster.held(p)[0] == 1]
+    assert len(holders) == 1, f"P's that hold the KV: {holders}"
+    disturb(holders[0], decodes)
+    return join()

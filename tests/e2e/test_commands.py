@@ -1,0 +1,124 @@
+"""The subcommands that answer on standard output."""
+
+import json
+import os
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CHAT_MODEL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+TEXTS = ["Once upon a time", "", " ", "\n\n\t", "Répète: 🎉 你好 مرحبا e\u0301", "a" * 1000,
+         "<s>not a token</s>", "1234567890 +-*/"]
+
+
+def lines(*values):
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+def answers(done):
+    assert done.returncode == 0, done
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_tokenize_agrees_with_the_gateway(program, start_cluster, make_api):
+    api = make_api(start_cluster())
+    done = program.run("tokenize", "--model", program.model,
+                       stdin=lines(*({"text": text} for text in TEXTS)))
+    for text, answer in zip(TEXTS, answers(done), strict=True):
+        assert answer["ids"] == api.post("/tokenize", prompt=text).json()["tokens"]
+
+
+def test_tokenize_both_ways(program):
+    ids = answers(program.run("tokenize", "--model", program.model, stdin=lines(
+        *({"text": text, "add_special_tokens": False} for text in TEXTS))))
+    back = answers(program.run("tokenize", "--model", os.path.join(program.model, "tokenizer.json"),
+                               stdin=lines(*ids)))
+    assert [b["text"].lstrip() for b in back] == [t.lstrip() for t in TEXTS]
+
+
+def test_tokenize_reports_bad_lines_and_goes_on(program):
+    done = program.run("tokenize", "--model", program.model,
+                       stdin='{"text": "a"}\nnonsense\n{"ids": [99999]}\n{"text": "b"}\n')
+    first, second, third, fourth = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 1
+    assert "ids" in first and "ids" in fourth
+    assert second["line"] == 2 and second["error"] and third["line"] == 3 and third["error"]
+
+
+def test_render(program, tmp_path):
+    template = tmp_path / "chat.jinja"
+    template.write_text("{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}\n"
+                        "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}")
+    done = program.run("render", "--template", template, stdin=lines(
+        {"messages": [{"role": "user", "content": " Hi "}], "bos_token": "<s>",
+         "add_generation_prompt": True},
+        {"messages": []}))
+    assert answers(done) == [{"text": "<s>[user] Hi\n[assistant]"}, {"text": ""}]
+
+
+def test_render_reports_errors(program, tmp_path):
+    template = tmp_path / "chat.jinja"
+    template.write_text("{% if messages | length == 0 %}{{ raise_exception('no messages') }}"
+                        "{% endif %}ok")
+    done = program.run("render", "--template", template,
+                       stdin=lines({"messages": []}, {"messages": [{"role": "user"}]}))
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert "no messages" in first["error"] and second == {"text": "ok"}
+    template.write_text("{% for %}")
+    done = program.run("render", "--template", template, stdin=lines({}))
+    assert done.returncode == 1 and done.stderr.startswith("pdserve: ")
+    done = program.run("render", "--model", program.model, stdin=lines({}))
+    assert done.returncode == 1 and "chat template" in done.stderr
+
+
+def test_check_says_yes(program, tmp_path):
+    done = program.run("check", "--model", program.model)
+    assert done.returncode == 0, done
+    for word in ("model", "port", "KV"):
+        assert word.lower() in done.stdout.lower(), done.stdout
+
+
+def test_check_says_no(program, tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text("[prefill]\nslots = 0\nslats = 1\n")
+    done = program.run("check", "--model", program.model, "--config", file)
+    assert done.returncode == 1
+    assert "[prefill] slots" in done.stdout + done.stderr
+    assert "[prefill] slats" in done.stdout + done.stderr
+    done = program.run("check", "--model", tmp_path / "nowhere")
+    assert done.returncode == 1 and "nowhere" in done.stdout + done.stderr
+
+
+def test_help_teaches(program):
+    done = program.run("--help")
+    assert done.returncode == 0
+    for command in ("up", "worker", "gateway", "controller", "check", "chat", "tokenize", "render"):
+        assert command in done.stdout
+        help_ = program.run(command, "--help")
+        assert help_.returncode == 0 and len(help_.stdout) > 100
+    assert program.run("--version").stdout.startswith("pdserve ")
+    wrong = program.run("serve")
+    assert wrong.returncode != 0 and "--help" in wrong.stdout + wrong.stderr
+
+
+def test_chat_without_a_template_says_so(program, start_cluster):
+    cluster = start_cluster()
+    done = program.run("chat", cluster.gateway, stdin="Hello\n")
+    assert done.returncode == 1 and "chat template" in done.stderr
+    cluster.check_and_end()
+
+
+def test_chat_without_a_server_says_so(program):
+    done = program.run("chat", "127.0.0.1:1", stdin="Hello\n")
+    assert done.returncode == 1 and "pdserve up" in done.stderr
+
+
+def test_chat(program, start_cluster):
+    if not CHAT_MODEL.exists():
+        pytest.skip(f"{CHAT_MODEL} is not there; `make model` fetches it")
+    cluster = start_cluster(model=str(CHAT_MODEL))
+    done = program.run("chat", cluster.gateway, "--temperature", 0, "--max-tokens", 48,
+                       stdin="What is the capital of France?\nAnd of Germany?\n", limit=120)
+    assert done.returncode == 0 and "Paris" in done.stdout and "Berlin" in done.stdout, done
+    cluster.check_and_end()

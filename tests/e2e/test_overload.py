@@ -1,0 +1,61 @@
+"""More requests than places: each is answered, or told in time to come back (G9)."""
+
+import pytest
+
+from harness import prompts, streams
+
+TTFT_LIMIT_S = 1.0
+# One prompt and two streams at a time: a hundred clients wait for minutes of work.
+TIGHT = {"gateway": {"ttft_limit": f"{int(TTFT_LIMIT_S * 1000)}ms"}, "prefill": {"slots": 1},
+         "decode": {"batch": 2}}
+
+
+def accepted(outcomes):
+    return [o for o in outcomes if o.status == 200]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streams", "answers"])
+def test_answered_or_429_in_time(start_cluster, stream):
+    cluster = start_cluster(config=TIGHT)
+    body = prompts.story(480)
+    if not stream:
+        body = {k: v for k, v in body.items() if k not in ("stream", "stream_options")}
+    (alone,) = streams.completions(cluster, [body])
+    faults = cluster.metrics()["pdserve_leg_faults_total"]
+    seen = streams.completions(cluster, [body] * 300)
+    assert {o.status for o in seen} == {200, 429}, sorted(o.status for o in seen)
+    streams.assert_same([alone] * len(accepted(seen)), accepted(seen))
+    for o in seen:
+        if o.status == 429:
+            assert o.error["type"] == "rate_limit_error" and o.error["message"]
+            assert 1 <= int(o.headers["retry-after"]) <= 60
+            assert o.seconds <= (TTFT_LIMIT_S + 0.5) * cluster.program.patience
+        elif stream:
+            first = o.arrivals[0] - o.begin
+            assert first <= (TTFT_LIMIT_S + 0.5) * cluster.program.patience
+    m = cluster.check_metrics()
+    assert m["pdserve_requests_failed_total"] == 0
+    assert m["pdserve_leg_faults_total"] == faults  # busy is not broken
+    cluster.check_and_end()
+
+
+def test_a_full_kv_pool_serves_everybody_in_turn(start_cluster):
+    """D's memory holds a few requests only: the others wait, or are placed again when it runs out;
+    every answer is right."""
+    blocks = 80  # of 16 tokens: two and a half of the longest requests
+    cluster = start_cluster(prefill=1, decode=2, config={
+        "decode": {"kv_memory": f"{blocks * 16 * 5 * 2 * 4 * 8 * 4}B"}, "prefill": {"slots": 16}})
+    total = {i.id: cluster.ask(i)["blocks_total"] for i in cluster.instances("decode")}
+    assert set(total.values()) == {blocks}, total
+    bodies = prompts.bodies(7, 30, tokens=300, prompt_tokens=(1, 200))
+    expected = [streams.completions(cluster, [body])[0] for body in bodies]
+    streams.assert_complete(expected)
+    streams.assert_same(expected, streams.completions(cluster, bodies))
+    cluster.check_and_end()
+
+
+def test_requests_larger_than_the_pool_are_told_so(start_cluster):
+    cluster = start_cluster(config={"decode": {"kv_memory": f"{4 * 16 * 5 * 2 * 4 * 8 * 4}B"}})
+    (seen,) = streams.completions(cluster, [prompts.story(8, prompt=[1] * 200)])
+    assert seen.error and "kv_memory" in seen.error["message"], seen
+    cluster.check_and_end()

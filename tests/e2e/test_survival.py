@@ -1,0 +1,195 @@
+"""Instances die, hang and come back: no stream loses or doubles a token (G1 to G5)."""
+
+import os
+import signal
+
+import pytest
+
+from harness import prompts, streams
+from harness.background import in_background
+from harness.faults import KillAt, during_handoff, freeze_all, thaw_all, wait_in_flight
+from harness.processes import wait_until
+
+STREAM_TOKENS = 300
+# Silence is noticed 2 s after the last question, asked every 0.5 s; the request then goes elsewhere,
+# is prefilled and joins within the rest (G1: 3 s, and the resume).
+SILENCE_S = 3.0 + 1.0
+
+
+@pytest.fixture(scope="module")
+def shared(start_shared_cluster):
+    """Two and two; whatever happens to its instances, the same cluster goes on to the next test."""
+    return start_shared_cluster(prefill=2, decode=2)
+
+
+@pytest.fixture
+def cluster(shared):
+    """Complete and idle before and after each test; one substitute per death, nobody else
+    restarted, no request failed."""
+    shared.wait_complete()
+    shared.wait_idle()
+    before = {i.id: i.pid for i in shared.instances()}
+    deaths = shared.deaths
+    yield shared
+    shared.wait_complete()
+    shared.wait_idle()
+    after = {i.id: i.pid for i in shared.instances()}
+    died = shared.deaths - deaths
+    assert shared.status()["substitutes"] == shared.deaths
+    assert len(before.keys() - after.keys()) == len(after.keys()) - len(before.keys() & after.keys())
+    assert len(before.keys() - after.keys()) <= died
+    assert all(after[i] == before[i] for i in before.keys() & after.keys())
+    assert shared.check_metrics()["pdserve_requests_failed_total"] == 0
+
+
+def long_streams(seed, count, tokens=STREAM_TOKENS):
+    return prompts.bodies(seed, count, tokens=tokens, prompt_tokens=(1, 120))
+
+
+def undisturbed(cluster, bodies):
+    outcomes = streams.completions(cluster, bodies)
+    streams.assert_complete(outcomes)
+    return outcomes
+
+
+def faults_of(cluster):
+    return cluster.metrics()["pdserve_leg_faults_total"]
+
+
+def assert_serves(cluster, instance):
+    """Requests reach the instance, and it works on them."""
+    before = cluster.ask(instance)["steps"]
+    streams.assert_complete(streams.completions(cluster, [prompts.story(20)] * 16))
+    assert cluster.ask(instance)["steps"] > before, f"{instance} got nothing to do"
+
+
+@pytest.mark.heavy
+def test_decode_killed_at_a_random_token(cluster, rng, scaled):
+    """Both decode instances die, each at a random token of a random one of 20 streams, again and
+    again on one cluster; the streams in their hands go on elsewhere or on the substitute."""
+    faults = faults_of(cluster)
+    for attempt in range(scaled(10)):
+        bodies = long_streams(rng.randrange(2**40), 20)
+        expected = undisturbed(cluster, bodies)
+        known = {i.id for i in cluster.instances()}
+        plan = [(rng.randrange(20), rng.randrange(1, STREAM_TOKENS // 2), victim)
+                for victim in cluster.instances("decode")]
+        seen = streams.completions(cluster, bodies, observe=KillAt(cluster, plan))
+        streams.assert_same(expected, seen, f"in round {attempt}, kills {plan}")
+        cluster.wait_complete()
+        for new in [i for i in cluster.instances() if i.id not in known]:
+            assert new.role == "decode"
+            assert_serves(cluster, new)
+        cluster.wait_idle()
+    hit = faults_of(cluster) - faults
+    assert hit >= scaled(10) * 10, f"the kills met only {hit} streams"
+
+
+@pytest.mark.heavy
+def test_prefill_killed_at_a_random_moment(cluster, rng, scaled):
+    """A prefill instance dies while 40 prompts come in: before first tokens, while KV waits, or
+    after it has left."""
+    for attempt in range(scaled(6)):
+        bodies = prompts.bodies(rng.randrange(2**40), 40, tokens=60)
+        expected = undisturbed(cluster, bodies)
+        victim = rng.choice(cluster.instances("prefill"))
+        plan = [(rng.randrange(40), rng.randrange(1, 4), victim)]
+        seen = streams.completions(cluster, bodies, observe=KillAt(cluster, plan))
+        streams.assert_same(expected, seen, f"in round {attempt}, kills {plan}")
+        cluster.wait_complete()
+        cluster.wait_idle()
+
+
+def test_prefill_killed_before_its_first_token(cluster, rng):
+    """The prompts were sent to instances that never answered and then died, all of them."""
+    bodies = prompts.bodies(rng.randrange(2**40), 6, tokens=40)
+    expected = undisturbed(cluster, bodies)
+    victims = cluster.instances("prefill")
+    freeze_all(cluster, victims)
+    join = in_background(lambda: streams.completions(cluster, bodies))
+    wait_in_flight(cluster, 6)
+    for victim in victims:
+        cluster.kill(victim)
+    streams.assert_same(expected, join())
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_prefill_killed_during_handoff(cluster, rng, round_):
+    (body,) = long_streams(rng.randrange(2**40), 1, 80)
+    expected = undisturbed(cluster, [body])
+
+    def disturb(prefill, decodes):
+        cluster.kill(prefill)
+        thaw_all(cluster, decodes)
+    streams.assert_same(expected, during_handoff(cluster, body, disturb))
+
+
+def test_decode_killed_during_handoff(cluster, rng):
+    (body,) = long_streams(rng.randrange(2**40), 1, 80)
+    expected = undisturbed(cluster, [body])
+
+    def disturb(_, decodes):
+        for decode in decodes:
+            cluster.kill(decode)
+    streams.assert_same(expected, during_handoff(cluster, body, disturb))
+
+
+@pytest.mark.parametrize("role", ["decode", "prefill"])
+@pytest.mark.parametrize("comes_back", [True, False], ids=["resumed", "replaced"])
+def test_frozen_instance(cluster, rng, role, comes_back):
+    """SIGSTOP: its requests go on elsewhere within seconds. It comes back and holds nothing, or does
+    not and is replaced."""
+    patience = cluster.program.patience
+    bodies = long_streams(rng.randrange(2**40), 16)
+    expected = undisturbed(cluster, bodies)
+    victim = cluster.instances(role)[0]
+    faults = faults_of(cluster)
+    moment = rng.randrange(1, 60)
+    frozen = []
+
+    def freeze(_, count):
+        if not frozen and count >= moment:
+            frozen.append(victim)
+            os.kill(victim.pid, signal.SIGSTOP)
+
+    if role == "prefill":
+        freeze(0, moment)
+    join = in_background(lambda: streams.completions(cluster, bodies, observe=freeze))
+    wait_until(lambda: faults_of(cluster) > faults, 6 * patience, "nobody noticed", pause=0.05)
+    if comes_back:
+        cluster.thaw(victim)
+    seen = join()
+    streams.assert_same(expected, seen)
+    assert max(o.silence_max for o in seen) <= SILENCE_S * patience
+    if not comes_back:
+        cluster.deaths += 1  # by the controller's hand
+        wait_until(lambda: victim.id not in {i.id for i in cluster.instances()}, 15 * patience,
+                   "the frozen instance given up")
+
+
+def test_all_of_a_role_die_and_return(cluster, rng):
+    for role in ("prefill", "decode"):
+        bodies = long_streams(rng.randrange(2**40), 12, 120)
+        expected = undisturbed(cluster, bodies)
+        for victim in cluster.instances(role):
+            cluster.kill(victim)
+        streams.assert_same(expected, streams.completions(cluster, bodies), f"without {role}")
+        cluster.wait_complete()
+
+
+def test_stop_string_across_the_seam(cluster, rng):
+    """Text held back for a stop string when its instance dies is neither lost nor doubled."""
+    body = {"prompt": "One day, Lily and", "max_tokens": 200, "temperature": 0, "stream": True,
+            "ignore_eos": True, "stream_options": {"include_usage": True}}
+    (free,) = undisturbed(cluster, [body])
+    text = free.texts[0]
+    at = next(i for i in range(len(text) * 2 // 3, len(text) - 12)
+              if text.index(text[i:i + 12]) == i)
+    stopped = {**body, "stop": [text[at:at + 12], "@@@@@@@@"]}
+    expected = undisturbed(cluster, [stopped])
+    assert expected[0].texts == {0: text[:at]} and expected[0].finishes == {0: "stop"}
+    for _ in range(3):
+        plan = [(0, rng.randrange(1, 60), victim) for victim in cluster.instances("decode")]
+        seen = streams.completions(cluster, [stopped], observe=KillAt(cluster, plan))
+        streams.assert_same(expected, seen)
+        cluster.wait_complete()

@@ -1,0 +1,300 @@
+"""`pdserve up`: what it says, and that nothing survives its end."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from harness import processes, prompts, streams
+from harness.background import in_background
+from harness.processes import wait_until
+
+
+def one_line(done, *words):
+    """It failed with one line on standard error that has all `words`."""
+    assert done.returncode not in (0, None) and done.returncode > 0, done
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert str(word) in lines[0], f"'{word}' is not in: {lines[0]}"
+
+
+# ---- starting ----
+
+
+def test_says_what_a_user_needs(start_cluster, program):
+    cluster = start_cluster(config={"cluster": {"directory": None}})
+    text = cluster.output()
+    assert f"Serving {cluster.model} at {cluster.gateway}/v1" in text
+    assert "Ctrl-C ends it." in text
+    command = re.search(r"curl (.*?)\n\n", text, re.S).group(0).replace("\\\n", " ")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30)
+    assert done.stdout.endswith("data: [DONE]\n\n"), done
+    assert "client = OpenAI(" in text
+    state = json.loads(cluster.state_file.read_text())
+    assert set(state["pids"]) == {"gateway", "controller"}
+    assert all(pid in processes.marked(cluster.mark) for pid in state["pids"].values())
+    assert oct(cluster.state_file.stat().st_mode & 0o777) == "0o600"
+    assert oct((cluster.directory / "secret").stat().st_mode & 0o777) == "0o600"
+    assert cluster.end(signal.SIGINT) == 0
+    cluster.check_nothing_left()
+    assert not cluster.directory.exists()
+
+
+def test_python_snippet_runs(start_cluster):
+    cluster = start_cluster()
+    snippet = cluster.output().split("from openai import OpenAI", 1)[1].split("\n\n")[0]
+    code = "\n".join(line.strip() for line in ("from openai import OpenAI" + snippet).splitlines())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "Completion(" in done.stdout, done
+    cluster.check_and_end()
+
+
+def test_asks_the_model_a_question(program, tmp_path):
+    """Without --no-question, the answer is streamed to the terminal."""
+    state = tmp_path / "state.json"
+    tmp = tmp_path / "tmp"
+    tmp.mkdir()
+    process = subprocess.Popen(
+        [program.path, "up", "--model", "stories260K", "--prefill", "1", "--decode", "1", "--port",
+         "0", "--state", state], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "TMPDIR": str(tmp), "XDG_CACHE_HOME": str(tmp_path)},
+        preexec_fn=processes.die_with_parent)
+    try:
+        text = process.stdout.readline() + process.stdout.readline() + process.stdout.readline()
+        assert "> Once upon a time" in text and len(text) > 60, text
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(30) == 0, rest
+
+
+# ---- ending ----
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ends_while_serving(start_cluster, how):
+    """Streams under way are finished, then every process ends."""
+    cluster = start_cluster()
+    join = in_background(lambda: streams.completions(cluster, [prompts.story(450)] * 4))
+    wait_until(lambda: cluster.metrics()["pdserve_requests_in_flight"] == 4, 10, "in flight")
+    assert cluster.end(how) == 0
+    streams.assert_complete(join())
+    cluster.check_nothing_left()
+
+
+@pytest.mark.heavy
+def test_ends_while_starting(start_cluster, rng, scaled):
+    for _ in range(scaled(6)):
+        cluster = start_cluster(begin=False)
+        moment = rng.choice(["pdserve.toml", "controller.log", "gateway.log", "worker-1.log",
+                             "worker-2.log"])
+        wait_until(lambda: (cluster.directory / moment).exists() or cluster.state_file.exists(),
+                   20 * cluster.program.patience, lambda: f"no {moment}: {cluster.output()}",
+                   pause=0.0005)
+        assert cluster.end(signal.SIGINT) in (0, -signal.SIGINT)
+        cluster.check_nothing_left()
+
+
+def test_kill_9_of_up_ends_everything(start_cluster):
+    cluster = start_cluster(prefill=2, decode=2)
+    assert len(processes.marked(cluster.mark)) == 7
+    join = in_background(lambda: streams.completions(cluster, [prompts.story(450)] * 4))
+    wait_until(lambda: cluster.metrics()["pdserve_requests_in_flight"] == 4, 10, "in flight")
+    cluster.process.kill()
+    cluster.process.wait()
+    left = processes.gone(cluster.mark, 3 * cluster.program.patience)
+    assert not left, f"processes remain: {left}"
+    join()
+    cluster.check_nothing_left()
+
+
+def test_gateway_dies(start_cluster):
+    cluster = start_cluster()
+    os.kill(cluster.state["pids"]["gateway"], signal.SIGKILL)
+    code = cluster.process.wait(timeout=20 * cluster.program.patience)
+    assert code == 1 and "gateway" in cluster.output().splitlines()[-2] + cluster.output(), code
+    assert "the gateway ended" in cluster.output()
+    cluster.check_nothing_left()
+
+
+def test_controller_dies_and_serving_goes_on(start_cluster):
+    """Static stability (G19): without the controller the last topology serves."""
+    cluster = start_cluster(prefill=2, decode=2)
+    bodies = prompts.bodies(3, 30, tokens=100)
+    expected = streams.completions(cluster, bodies)
+    decode = cluster.instances("decode")[0]
+    os.kill(cluster.state["pids"]["controller"], signal.SIGKILL)
+    wait_until(lambda: "controller ended" in cluster.output(), 5 * cluster.program.patience,
+               cluster.output)
+    streams.assert_same(expected, streams.completions(cluster, bodies))
+    # The gateway's own observation excludes a D that dies meanwhile.
+    os.kill(decode.pid, signal.SIGKILL)
+    streams.assert_same(expected, streams.completions(cluster, bodies))
+    assert cluster.end() == 0
+    cluster.check_nothing_left()
+
+
+def test_frozen_controller_changes_nothing(start_cluster):
+    cluster = start_cluster(prefill=2, decode=2)
+    bodies = prompts.bodies(4, 30, tokens=100)
+    expected = streams.completions(cluster, bodies)
+    pid = cluster.state["pids"]["controller"]
+    os.kill(pid, signal.SIGSTOP)
+    streams.assert_same(expected, streams.completions(cluster, bodies))
+    os.kill(pid, signal.SIGCONT)
+    cluster.check_and_end()
+
+
+def test_frozen_gateway(start_cluster):
+    """Its leases end and everything it held is free (G2); thawed, it places its streams again, and
+    no client notices but by the time."""
+    cluster = start_cluster(config={"cluster": {"lease": "2s"}})
+    bodies = prompts.bodies(5, 8, tokens=350, prompt_tokens=(1, 100))
+    expected = streams.completions(cluster, bodies)
+    pid = cluster.state["pids"]["gateway"]
+    frozen = []
+
+    def freeze(_, count):
+        if not frozen and count >= 20:
+            frozen.append(pid)
+            os.kill(pid, signal.SIGSTOP)
+    join = in_background(lambda: streams.completions(cluster, bodies, observe=freeze))
+    wait_until(lambda: frozen, 20, "the moment to freeze")
+    members = cluster.instances()
+    wait_until(lambda: all(cluster.held(i) == (0, 0, 0) for i in members),
+               (cluster.lease + 1) * cluster.program.patience,
+               lambda: f"still held: {[cluster.held(i) for i in members]}")
+    os.kill(pid, signal.SIGCONT)
+    streams.assert_same(expected, join())
+    cluster.check_and_end()
+
+
+# ---- mistakes ----
+
+
+@pytest.fixture
+def up(program, tmp_path):
+    def run(*arguments, config="", model=program.model):
+        file = tmp_path / "config.toml"
+        file.write_text(config)
+        return program.run("up", "--model", model, "--prefill", 1, "--decode", 1, "--port", 0,
+                           "--no-question", "--config", file, *arguments, limit=30,
+                           environment={"TMPDIR": str(tmp_path / "tmp"),
+                                        "XDG_CACHE_HOME": str(tmp_path)})
+    (tmp_path / "tmp").mkdir()
+    yield run
+    assert not list((tmp_path / "tmp").iterdir()), "temporary files remain"
+
+
+def last_line(done):
+    assert done.returncode == 1, done
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_port_in_use(up):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = last_line(up("--port", port))
+    assert f"127.0.0.1:{port}" in line and f"process {os.getpid()}" in line, line
+    assert "python" in line and "--port" in line, line
+
+
+def test_port_in_use_by_another_cluster(start_cluster, up):
+    cluster = start_cluster()
+    line = last_line(up("--port", cluster.gateway.rpartition(":")[2]))
+    assert f"process {cluster.state['pids']['gateway']}" in line and "pdserve" in line, line
+    cluster.check_and_end()
+
+
+def test_no_such_model(up, tmp_path):
+    one_line(up(model=tmp_path / "nowhere"), tmp_path / "nowhere", "no such")
+    one_line(up(model="storys260K"), "storys260K", "stories260K")
+
+
+def test_broken_models(up, tmp_path, program):
+    def copy(name):
+        folder = tmp_path / name
+        shutil.copytree(program.model, folder)
+        return folder
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    one_line(up(model=empty), "config.json")
+    broken = copy("config")
+    (broken / "config.json").write_text("{")
+    one_line(up(model=broken), "config.json")
+    other = copy("architecture")
+    (other / "config.json").write_text(json.dumps(
+        {**json.loads((other / "config.json").read_text()),
+         "architectures": ["MambaForCausalLM"], "model_type": "mamba"}))
+    one_line(up(model=other), "config.json", "mamba")
+    garbage = tmp_path / "garbage.gguf"
+    garbage.write_bytes(b"GGUF" + bytes(range(256)))
+    one_line(up(model=garbage), "garbage.gguf")
+
+
+def test_truncated_weights(up, tmp_path, program):
+    folder = tmp_path / "short"
+    shutil.copytree(program.model, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert "model.safetensors" in last_line(up(model=folder))
+
+
+MISTAKES = [
+    ("[gatway]\n", ["gatway", "gateway"]),
+    ("[gateway]\nprot = 1\n", ["[gateway] prot", "port"]),
+    ("[gateway]\nport = \"x\"\n", ["[gateway] port", "0 to 65535"]),
+    ("[gateway]\nport = 70000\n", ["[gateway] port", "0 to 65535"]),
+    ("[gateway]\nttft_limit = 30\n", ["[gateway] ttft_limit", "30s"]),
+    ("[gateway]\nttft_limit = \"20m\"\n", ["[gateway] request_limit", "ttft_limit"]),
+    ("[gateway]\nhost = \"\"\n", ["[gateway] host"]),
+    ("[gateway]\nhost = \"192.0.2.7\"\n", ["192.0.2.7", "no interface"]),
+    ("[gateway]\nbody_bytes_max = \"1B\"\n", ["[gateway] body_bytes_max"]),
+    ("[prefill]\nslots = 0\n", ["[prefill] slots", "1 to"]),
+    ("[prefill]\nchunk_tokens = -1\n", ["[prefill] chunk_tokens"]),
+    ("[decode]\nkv_memory = \"lots\"\n", ["[decode] kv_memory", "GiB"]),
+    ("[decode]\nblock_tokens = 0\n", ["[decode] block_tokens"]),
+    ("[model]\nkernels = \"fast\"\n", ["[model] kernels", "avx2"]),
+    ("[model]\ndtype = \"fp8\"\n", ["[model] dtype", "bf16"]),
+    ("[transfer]\nwires = \"pigeon\"\n", ["[transfer] wires", "shm"]),
+    ("[transfer]\nmode = 3\n", ["[transfer] mode", "block-free"]),
+    ("[cluster]\nlease = \"1s\"\n", ["[cluster] lease", "2"]),
+    ("[cluster]\nsecret_file = \"/nowhere/secret\"\n", ["/nowhere/secret"]),
+    ("[group]\nboth = 1\n", ["[group] both", "prefill = 0"]),
+    ("[log]\nlevel = \"loud\"\n", ["[log] level", "debug"]),
+    ("group = 3\n", ["group", "[group]"]),
+    ("[group\n", ["not valid TOML"]),
+]
+
+
+@pytest.mark.parametrize("text, words", MISTAKES, ids=[text.strip().replace("\n", ";")
+                                                       for text, _ in MISTAKES])
+def test_mistake_in_the_configuration(up, text, words):
+    done = up(config=text)
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert all(word in lines[-1] for word in words), done.stderr
+    assert sum("pdserve:" in line for line in lines) == 1, done.stderr
+
+
+def test_all_mistakes_at_once(up):
+    done = up(config="[prefill]\nslots = 0\nslats = 1\n[log]\nlevel = 5\n")
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 3, done.stderr
+
+
+def test_memory_that_does_not_suffice_names_what_is_needed(up):
+    line = last_line(up(config="[decode]\nkv_memory = \"100B\"\n"))
+    assert "[decode] kv_memory" in line and "bytes" in line, line
+
+
+def test_public_address_needs_a_secret(up):
+    line = last_line(up(config="[worker]\nhost = \"0.0.0.0\"\n"))
+    assert "[worker] host" in line or "secret" in line, line
