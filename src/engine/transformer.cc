@@ -10,11 +10,14 @@
 namespace pd::engine {
 namespace {
 
-constexpr std::int64_t kTilesPerItem = 4;     // columns of a linear operator that one thread takes
-constexpr std::int64_t kRowsPerItem = 8;      // rows of an elementwise operator, likewise
-constexpr std::int64_t kQueriesPerItem = 16;  // query positions of one KV head, likewise
+// What one thread takes at a time. None of it changes a result.
+constexpr std::int64_t kLinearTiles = 4;      // columns of a linear operator, in tiles, at most
+constexpr std::int64_t kLinearRows = 96;      // and its rows: whole register blocks
+constexpr std::int64_t kRowsPerItem = 8;      // rows of an elementwise operator
+constexpr std::int64_t kQueriesPerItem = 16;  // query positions of one KV head
 
-std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
+std::int64_t ceil_div(std::int64_t value, std::int64_t by) { return (value + by - 1) / by; }
+std::int64_t round_up(std::int64_t value, std::int64_t to) { return ceil_div(value, to) * to; }
 
 // Rows of f32 on cache lines, zero from the start: columns past `width` stay zero, which linear()
 // relies on for odd widths.
@@ -105,7 +108,7 @@ struct Transformer::Impl {
   template <typename Body>
   void for_rows(const Body& body) {
     const std::int64_t count = row_count();
-    const std::int64_t items = (count + kRowsPerItem - 1) / kRowsPerItem;
+    const std::int64_t items = ceil_div(count, kRowsPerItem);
     pool.parallel_for(static_cast<std::size_t>(items), [&](std::size_t item) {
       const std::int64_t begin = static_cast<std::int64_t>(item) * kRowsPerItem;
       const std::int64_t end = std::min(begin + kRowsPerItem, count);
@@ -184,18 +187,24 @@ void Transformer::Impl::embed() {
 void Transformer::Impl::linear(const RowBuffer& x, const Matrix& w, const float* bias,
                                std::int64_t rows, float* out, std::int64_t out_stride) {
   const RowBuffer& source = rounds ? rounded : x;
-  const LinearArgs args{.x = source.row(0),
-                        .x_stride = source.stride() * static_cast<std::int64_t>(sizeof(float)),
-                        .w = w,
-                        .bias = bias,
-                        .out = out,
-                        .out_stride = out_stride,
-                        .rows = rows};
-  const std::int64_t tiles = (w.rows + kTileRows - 1) / kTileRows;
-  const std::int64_t items = (tiles + kTilesPerItem - 1) / kTilesPerItem;
+  const std::int64_t tiles = ceil_div(w.rows, kTileRows);
+  const std::int64_t chunks = ceil_div(rows, kLinearRows);
+  // Three items a thread even out what each gets; narrower items read x more often.
+  std::int64_t width = kLinearTiles;
+  while (width > 1 && ceil_div(tiles, width) * chunks < 3 * pool.threads()) width /= 2;
+  const std::int64_t items = ceil_div(tiles, width) * chunks;
   pool.parallel_for(static_cast<std::size_t>(items), [&](std::size_t item) {
-    const std::int64_t begin = static_cast<std::int64_t>(item) * kTilesPerItem;
-    kernels.linear(args, begin, std::min(begin + kTilesPerItem, tiles));
+    // Neighbouring items share weights, which then come from the cache.
+    const std::int64_t tile = static_cast<std::int64_t>(item) / chunks * width;
+    const std::int64_t row = static_cast<std::int64_t>(item) % chunks * kLinearRows;
+    const LinearArgs args{.x = source.row(row),
+                          .x_stride = source.stride() * static_cast<std::int64_t>(sizeof(float)),
+                          .w = w,
+                          .bias = bias,
+                          .out = out + row * out_stride,
+                          .out_stride = out_stride,
+                          .rows = std::min(kLinearRows, rows - row)};
+    kernels.linear(args, tile, std::min(tile + width, tiles));
   });
 }
 

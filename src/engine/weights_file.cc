@@ -52,12 +52,15 @@ std::unexpected<Error> disk_full(const fs::path& directory, std::int64_t bytes) 
                            ignored ? 0.0 : mebibytes(static_cast<std::int64_t>(space.available))));
 }
 
+// Disk, quota or the limit on a file's size.
+bool is_full(int reason) { return reason == ENOSPC || reason == EDQUOT || reason == EFBIG; }
+
 Status write_all(int fd, const fs::path& path, std::span<const std::byte> bytes,
                  std::int64_t total) {
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && (errno == ENOSPC || errno == EDQUOT)) return disk_full(path.parent_path(), total);
+    if (n < 0 && is_full(errno)) return disk_full(path.parent_path(), total);
     if (n < 0) return system_error(path, "write");
     bytes = bytes.subspan(static_cast<std::size_t>(n));
   }
@@ -110,7 +113,7 @@ Status pack(const model::Checkpoint& checkpoint, const ImagePlan& plan, const fs
   RemoveOnFailure cleanup{temporary};
   // Reserves the space at once: a full disk is found now, not after a minute of work. File systems
   // without the call report it, and writing finds out.
-  if (::fallocate(fd.get(), 0, 0, plan.bytes) != 0 && (errno == ENOSPC || errno == EDQUOT))
+  if (::fallocate(fd.get(), 0, 0, plan.bytes) != 0 && is_full(errno))
     return disk_full(path.parent_path(), plan.bytes);
   std::int64_t written = 0;
   Status done = write_image(checkpoint, plan, [&](std::span<const std::byte> piece) -> Status {

@@ -30,50 +30,88 @@ inline const std::byte* kv_row(const KvPlane& plane, int head, std::int64_t posi
   return base + head * plane.head_bytes + position * plane.token_bytes;
 }
 
-// Elements [d, d + 16) of a row of head_dim, zeros past its end.
-template <class S>
-[[gnu::always_inline]] inline typename S::F load_kv(const std::byte* row, protocol::KvDType dtype,
-                                                    int d, int head_dim) {
-  const int n = head_dim - d;
-  if (dtype == protocol::KvDType::kF32) {
-    const float* from = reinterpret_cast<const float*>(row) + d;
-    return n >= 16 ? S::load(from) : S::load_n(from, n);
-  }
-  const auto* from = reinterpret_cast<const std::uint16_t*>(row) + d;
-  return n >= 16 ? S::load_bf16(from) : S::load_bf16_n(from, n);
+// Asks for a row of the next block, into the second-level cache: rows of 64 to 512 bytes are too
+// short for the hardware to see a stream in them, and the first level is full of this block.
+inline void prefetch_next(const AttentionArgs& args, const KvPlane& plane, std::int64_t position,
+                          std::int64_t end) {
+  if (position + kAttentionBlock >= end) return;
+  const std::byte* row = kv_row(plane, args.kv_head, position + kAttentionBlock);
+  const int bytes = args.head_dim * (args.kv_dtype == protocol::KvDType::kF32 ? 4 : 2);
+  for (int at = 0; at < bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
 }
 
-// Positions [first, last) of the block that starts at `block`.
-template <class S>
+// Elements [d, d + n) of a row, n <= 16, zeros after them.
+template <class S, protocol::KvDType kDType>
+[[gnu::always_inline]] inline typename S::F load_kv(const std::byte* row, int d, int n) {
+  if constexpr (kDType == protocol::KvDType::kF32) {
+    const float* from = reinterpret_cast<const float*>(row) + d;
+    return n == 16 ? S::load(from) : S::load_n(from, n);
+  } else {
+    const auto* from = reinterpret_cast<const std::uint16_t*>(row) + d;
+    return n == 16 ? S::load_bf16(from) : S::load_bf16_n(from, n);
+  }
+}
+
+// Elements [d, d + n) of sixteen rows as n rows of sixteen. Called with a constant n where it can
+// be: the registers of the transposition then stay registers.
+template <class S, protocol::KvDType kDType>
+[[gnu::always_inline]] inline void transpose_rows(const std::byte* const (&row)[16], int d, int n,
+                                                  float* to) {
+  typename S::F square[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) square[i] = load_kv<S, kDType>(row[i], d, n);
+  S::transpose(square);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    if (i < n) S::store(to + 16 * i, square[i]);
+  }
+}
+
+// Positions [first, last) of the block that starts at `block`; the call's queries see up to `end`.
+template <class S, protocol::KvDType kDType>
 void gather_keys(const AttentionArgs& args, std::int64_t block, std::int64_t first,
-                 std::int64_t last, float* keys) {
+                 std::int64_t last, std::int64_t end, float* keys) {
+  const int whole = args.head_dim / 16 * 16;
   for (std::int64_t tile = (first - block) / 16; 16 * tile < last - block; ++tile) {
     const std::byte* row[16];
     for (int i = 0; i < 16; ++i) {
       const std::int64_t p = block + 16 * tile + i;
       row[i] = first <= p && p < last ? kv_row(args.k, args.kv_head, p)
                                       : reinterpret_cast<const std::byte*>(kZeroRow);
+      prefetch_next(args, args.k, p, end);
     }
-    for (int d = 0; d < args.head_dim; d += 16) {
-      typename S::F square[16];
-      for (int i = 0; i < 16; ++i) square[i] = load_kv<S>(row[i], args.kv_dtype, d, args.head_dim);
-      S::transpose(square);
-      float* to = keys + (tile * args.head_dim + d) * 16;
-      const int rows = args.head_dim - d < 16 ? args.head_dim - d : 16;
-      for (int i = 0; i < rows; ++i) S::store(to + 16 * i, square[i]);
+    float* to = keys + tile * 16 * args.head_dim;
+    for (int d = 0; d < whole; d += 16) transpose_rows<S, kDType>(row, d, 16, to + 16 * d);
+    if (whole < args.head_dim)
+      transpose_rows<S, kDType>(row, whole, args.head_dim - whole, to + 16 * whole);
+  }
+}
+
+template <class S, protocol::KvDType kDType>
+void gather_values(const AttentionArgs& args, std::int64_t block, std::int64_t first,
+                   std::int64_t last, std::int64_t end, float* values) {
+  const int whole = args.head_dim / 16 * 16;
+  for (std::int64_t p = first; p < last; ++p) {
+    const std::byte* row = kv_row(args.v, args.kv_head, p);
+    prefetch_next(args, args.v, p, end);
+    float* to = values + (p - block) * 16;
+    for (int d = 0; d < whole; d += 16)
+      S::store(to + d * kAttentionBlock, load_kv<S, kDType>(row, d, 16));
+    if (whole < args.head_dim) {
+      S::store(to + whole * kAttentionBlock, load_kv<S, kDType>(row, whole, args.head_dim - whole));
     }
   }
 }
 
 template <class S>
-void gather_values(const AttentionArgs& args, std::int64_t block, std::int64_t first,
-                   std::int64_t last, float* values) {
-  for (std::int64_t p = first; p < last; ++p) {
-    const std::byte* row = kv_row(args.v, args.kv_head, p);
-    for (int d = 0; d < args.head_dim; d += 16) {
-      S::store(values + (d / 16 * kAttentionBlock + (p - block)) * 16,
-               load_kv<S>(row, args.kv_dtype, d, args.head_dim));
-    }
+void gather(const AttentionArgs& args, std::int64_t block, std::int64_t first, std::int64_t last,
+            std::int64_t end, KeyValueBlock& kv) {
+  if (args.kv_dtype == protocol::KvDType::kF32) {
+    gather_keys<S, protocol::KvDType::kF32>(args, block, first, last, end, kv.keys);
+    gather_values<S, protocol::KvDType::kF32>(args, block, first, last, end, kv.values);
+  } else {
+    gather_keys<S, protocol::KvDType::kBF16>(args, block, first, last, end, kv.keys);
+    gather_values<S, protocol::KvDType::kBF16>(args, block, first, last, end, kv.values);
   }
 }
 
@@ -215,8 +253,7 @@ void attend(const AttentionArgs& args, std::int64_t index, std::int64_t count) {
     const std::int64_t first = queries[from].begin > block ? queries[from].begin : block;
     const std::int64_t block_end = block + kAttentionBlock;
     const std::int64_t last = queries[to - 1].end < block_end ? queries[to - 1].end : block_end;
-    gather_keys<S>(args, block, first, last, kv.keys);
-    gather_values<S>(args, block, first, last, kv.values);
+    gather<S>(args, block, first, last, end, kv);
     for (; from < to; from += kBlockRows) {
       const std::int64_t rows = to - from < kBlockRows ? to - from : kBlockRows;
       attend_block<S>(args, kv, block, queries + from, static_cast<int>(rows));

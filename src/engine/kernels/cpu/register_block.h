@@ -24,22 +24,42 @@ struct BlockArgs {
   const float* bias = nullptr;  // added at the end; nullptr: none
 };
 
+// acc[r][t] += x(r) * w(t) for all r and t. Where registers are many, the broadcasts of x are kept
+// for all tiles; where they are few, they are made again for each.
+template <class S, int R, int T, class X, class W>
+[[gnu::always_inline]] inline void multiply_add(typename S::F (&acc)[R][T], const X& x,
+                                                const W& w) {
+  if constexpr (S::kKeepsBroadcasts) {
+    typename S::F kept[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) kept[r] = x(r);
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      const typename S::F weights = w(t);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) acc[r][t] = S::fma(kept[r], weights, acc[r][t]);
+    }
+  } else {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      const typename S::F weights = w(t);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) acc[r][t] = S::fma(x(r), weights, acc[r][t]);
+    }
+  }
+}
+
 // What is multiplied in one step of k, and what it is stored as.
 struct F32Weights {  // x f32, w [k][16] f32
   static constexpr std::int64_t kStep = 1;
   template <class S, int R, int T>
   [[gnu::always_inline]] static inline void step(const BlockArgs& args, std::int64_t k,
                                                  typename S::F (&acc)[R][T]) {
-    typename S::F x[R];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) x[r] = S::set1(static_cast<const float*>(args.x[r])[k]);
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      const typename S::F w =
-          S::load(reinterpret_cast<const float*>(args.w + t * args.tile_bytes + k * 64));
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) acc[r][t] = S::fma(x[r], w, acc[r][t]);
-    }
+    multiply_add<S>(
+        acc, [&](int r) { return S::set1(static_cast<const float*>(args.x[r])[k]); },
+        [&](int t) {
+          return S::load(reinterpret_cast<const float*>(args.w + t * args.tile_bytes + k * 64));
+        });
   }
 };
 
@@ -48,23 +68,12 @@ struct WidenedBf16Weights {  // x f32, w [k / 2][16][2] bf16, widened on the way
   template <class S, int R, int T>
   [[gnu::always_inline]] static inline void step(const BlockArgs& args, std::int64_t k,
                                                  typename S::F (&acc)[R][T]) {
-    typename S::F x[R];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) x[r] = S::set1(static_cast<const float*>(args.x[r])[2 * k]);
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      const typename S::F w = S::load_even(args.w + t * args.tile_bytes + k * 64);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) acc[r][t] = S::fma(x[r], w, acc[r][t]);
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) x[r] = S::set1(static_cast<const float*>(args.x[r])[2 * k + 1]);
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      const typename S::F w = S::load_odd(args.w + t * args.tile_bytes + k * 64);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) acc[r][t] = S::fma(x[r], w, acc[r][t]);
-    }
+    multiply_add<S>(
+        acc, [&](int r) { return S::set1(static_cast<const float*>(args.x[r])[2 * k]); },
+        [&](int t) { return S::load_even(args.w + t * args.tile_bytes + k * 64); });
+    multiply_add<S>(
+        acc, [&](int r) { return S::set1(static_cast<const float*>(args.x[r])[2 * k + 1]); },
+        [&](int t) { return S::load_odd(args.w + t * args.tile_bytes + k * 64); });
   }
 };
 
@@ -75,7 +84,9 @@ void register_block(const BlockArgs& given) {
   typename S::F acc[R][T];
   const bool whole = args.columns >= 16 * T;
   const std::int64_t rest = args.columns - 16 * (T - 1);  // columns of the last tile
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       const float* from = args.out[r] + 16 * t;
       acc[r][t] = args.fresh           ? S::zero()
@@ -84,11 +95,13 @@ void register_block(const BlockArgs& given) {
     }
   }
   for (std::int64_t k = args.k_begin; k < args.k_end; ++k) W::template step<S, R, T>(args, k, acc);
+#pragma GCC unroll 8
   for (int t = 0; t < T; ++t) {
     const bool full = whole || t + 1 < T;
     typename S::F bias = S::zero();
     if (args.bias != nullptr)
       bias = full ? S::load(args.bias + 16 * t) : S::load_n(args.bias + 16 * t, rest);
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const typename S::F value = args.bias != nullptr ? S::add(acc[r][t], bias) : acc[r][t];
       if (full) {

@@ -15,8 +15,10 @@ struct Avx2 {
     __m256 lo, hi;
   };
 
-  // 16 registers: 12 accumulators (two for each of 6 row-tile pairs), broadcasts and weights.
+  // 16 registers: 12 accumulators (two for each of 6 row-tile pairs), two weights, one broadcast
+  // and the mask that widens bf16.
   static constexpr int kRows = 6;
+  static constexpr bool kKeepsBroadcasts = false;
   static constexpr int tiles(int rows) { return rows == 1 ? 4 : (rows <= 3 ? 2 : 1); }
 
   PD_SIMD F zero() { return set1(0.0F); }
@@ -94,6 +96,7 @@ struct Avx2 {
 
   PD_SIMD void transpose(F (&rows)[16]) {
     __m256 a[8], b[8], c[8], d[8];  // quadrants: a b / c d
+#pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
       a[i] = rows[i].lo;
       b[i] = rows[i].hi;
@@ -104,6 +107,7 @@ struct Avx2 {
     transpose_8(b);
     transpose_8(c);
     transpose_8(d);
+#pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
       rows[i] = {a[i], c[i]};
       rows[8 + i] = {b[i], d[i]};
@@ -129,20 +133,24 @@ struct Avx2 {
   }
   PD_SIMD void transpose_8(__m256 (&r)[8]) {
     __m256 a[8];
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       a[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
       a[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
     }
+#pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
       r[4 * i] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0x44);
       r[4 * i + 1] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0xEE);
       r[4 * i + 2] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0x44);
       r[4 * i + 3] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xEE);
     }
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       a[i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x20);
       a[4 + i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x31);
     }
+#pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) r[i] = a[i];
   }
 };

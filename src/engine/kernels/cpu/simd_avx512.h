@@ -20,6 +20,7 @@ struct Avx512 {
   // Rows and tiles of a register block: 24 accumulators, at most 6 broadcasts and one weight make
   // 31 of 32 registers. Few rows take more tiles, so that 8 chains or more hide the latency.
   static constexpr int kRows = 6;
+  static constexpr bool kKeepsBroadcasts = true;
   static constexpr int tiles(int rows) { return rows <= 3 ? 8 : 4; }
 
   PD_SIMD F zero() { return _mm512_setzero_ps(); }
