@@ -43,6 +43,24 @@ std::vector<const engine::Kernels*> all_kernels() {
   return out;
 }
 
+std::vector<Variant> all_variants(const engine::Weights& weights) {
+  std::vector<Variant> out;
+  for (const engine::Kernels* kernels : all_kernels()) {
+    Variant variant{.kernels = kernels, .layout = kv_layout(weights, *kernels, 16)};
+    const bool f32_products = !kernels->rounds_activations(weights.type());
+    variant.keeps_f32 = f32_products && variant.layout.dtype == protocol::KvDType::kF32;
+    variant.name = kernels->name;
+    out.push_back(variant);
+    if (f32_products && !variant.keeps_f32) {
+      variant.layout.dtype = protocol::KvDType::kF32;
+      variant.keeps_f32 = true;
+      variant.name += " with KV in f32";
+      out.push_back(variant);
+    }
+  }
+  return out;
+}
+
 TestKv::TestKv(const protocol::KvLayout& layout, std::int64_t capacity, bool paged)
     : layout_(layout), capacity_(capacity) {
   const std::int64_t per_block = layout.block_tokens;

@@ -39,6 +39,17 @@ engine::Weights load_weights(const std::string& path,
 // All kernel sets of this machine.
 std::vector<const engine::Kernels*> all_kernels();
 
+// A way to run a model: kernels and what K and V are stored as.
+struct Variant {
+  const engine::Kernels* kernels = nullptr;
+  protocol::KvLayout layout;
+  bool keeps_f32 = false;  // nothing but the weights themselves is rounded below f32
+  std::string name;
+};
+// Each kernel set as it serves, and those that can multiply bf16 weights by f32 also with K and V
+// in f32: as exact as the reference, and fast enough for long runs.
+std::vector<Variant> all_variants(const engine::Weights& weights);
+
 // K and V of one sequence, contiguous or paged. Filled with NaN: reading a row that was never
 // written shows.
 class TestKv {
