@@ -146,7 +146,11 @@ TEST_P(HandoffProcess, AnOwnerThatIsKilledOnTheWayLeavesTheWholeKvOrAnError) {
   while (!result && SteadyTime::now() < begin + 10s) transport_->progress(begin + 10s);
   ASSERT_TRUE(result);
   EXPECT_LT(SteadyTime::now() - begin, 2s);
-  EXPECT_TRUE(*result ? blocks_are_right() : result->error().code == ErrorCode::kUnavailable);
+  if (*result) {
+    EXPECT_TRUE(blocks_are_right());
+  } else {
+    EXPECT_EQ(result->error().code, ErrorCode::kUnavailable) << result->error().message;
+  }
 }
 
 }  // namespace

@@ -1,15 +1,11 @@
 #include "transfer/ucx_endpoint.h"
 
-#include <sys/mman.h>
 #include <ucp/api/ucp.h>
 
-#include <algorithm>
 #include <array>
 #include <utility>
-#include <vector>
 
 #include "base/check.h"
-#include "transfer/pages.h"
 #include "transfer/ucx_settings.h"
 #include "transfer/ucx_status.h"
 
@@ -28,22 +24,6 @@ void prepare(ucp_ep_params_t& params, UcxEndpoint* self, ucp_err_handler_cb_t on
   params.field_mask |= UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE;
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;  // tells us when the peer's sockets close
   params.err_handler = {on_error, self};
-}
-
-// Whether [start, start + size) is mapped in this process. A peer that lies about its region's
-// size must not make us read beyond the mapping.
-bool is_mapped(const std::byte* start, std::uint64_t size) {
-  constexpr std::uint64_t kStep = std::uint64_t{256} << 20;
-  std::vector<unsigned char> resident(kStep / kPageBytes);
-  auto address = reinterpret_cast<std::uint64_t>(start);
-  if (address % kPageBytes != 0) return false;
-  for (std::uint64_t left = size; left > 0;) {
-    const std::uint64_t step = std::min(left, kStep);
-    if (::mincore(reinterpret_cast<void*>(address), step, resident.data()) != 0) return false;
-    address += step;
-    left -= step;
-  }
-  return true;
 }
 
 }  // namespace
@@ -145,43 +125,6 @@ bool UcxEndpoint::closed() {
   }
   endpoint_ = nullptr;
   return true;
-}
-
-Result<UcxRegion> UcxRegion::open(UcxEndpoint& endpoint, const RegionKey& key) {
-  CHECK(key.packed.size() <= kPackedKeyBytesMax);
-  // UCX's unpacking is told no length: at most 64 parts of at most 255 bytes each, so what it may
-  // read beyond a damaged key is zeros of ours.
-  std::array<char, kPackedKeyBytesMax + 64 * 256 + 1024> padded = {};
-  std::copy(key.packed.begin(), key.packed.end(), padded.begin());
-  UcxRegion region;
-  ucs_status_t status = ucp_ep_rkey_unpack(endpoint.handle(), padded.data(), &region.key_);
-  if (status != UCS_OK) {
-    region.key_ = nullptr;
-    return std::unexpected(ucx_error("KV region key", status));
-  }
-  void* start = nullptr;
-  status = ucp_rkey_ptr(region.key_, key.base, &start);
-  if (status == UCS_OK && start != nullptr) {
-    const auto* bytes = static_cast<const std::byte*>(start);
-    if (!is_mapped(bytes, key.size)) {
-      return error(ErrorCode::kInvalidArgument, "KV region key: its size is not the region's");
-    }
-    region.direct_ = {bytes, key.size};
-  }
-  return region;
-}
-
-UcxRegion::UcxRegion(UcxRegion&& other) noexcept
-    : key_(std::exchange(other.key_, nullptr)), direct_(std::exchange(other.direct_, {})) {}
-
-UcxRegion& UcxRegion::operator=(UcxRegion&& other) noexcept {
-  std::swap(key_, other.key_);
-  std::swap(direct_, other.direct_);
-  return *this;
-}
-
-UcxRegion::~UcxRegion() {
-  if (key_ != nullptr) ucp_rkey_destroy(key_);
 }
 
 }  // namespace pd::transfer

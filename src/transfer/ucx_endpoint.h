@@ -13,8 +13,6 @@
 #include "transfer/ucx_wire.h"
 #include "transfer/ucx_worker.h"
 
-struct ucp_rkey;
-
 namespace pd::transfer {
 
 class UcxEndpoint {
@@ -54,23 +52,6 @@ class UcxEndpoint {
   bool close_called_ = false;
   int in_flight_ = 0;
   std::optional<Error> failure_;
-};
-
-// A peer's exposed memory, opened on a connection.
-class UcxRegion {
- public:
-  // Direct where the peer's memory can be mapped here.
-  static Result<UcxRegion> open(UcxEndpoint& endpoint, const RegionKey& key);
-  UcxRegion(UcxRegion&& other) noexcept;
-  UcxRegion& operator=(UcxRegion&& other) noexcept;
-  ~UcxRegion();  // before the endpoint is closed
-
-  std::optional<std::span<const std::byte>> direct() const { return direct_; }
-
- private:
-  UcxRegion() = default;
-  ucp_rkey* key_ = nullptr;
-  std::optional<std::span<const std::byte>> direct_;
 };
 
 }  // namespace pd::transfer

@@ -107,9 +107,10 @@ Status UcxPeer::check_identity(const std::string& identity) {
   if (key->owner != id_ || key->size < sizeof(seen)) {
     return error(ErrorCode::kUnavailable, "KV peer: its identity page is not its own");
   }
-  Result<UcxRegion> page = UcxRegion::open(*endpoint_, *key);
-  if (!page) return std::unexpected(Error{ErrorCode::kUnavailable, page.error().message});
-  if (!page->direct()) {
+  const bool try_it = host_.options.wires != Wires::kTcp;
+  const std::optional<SharedView> page =
+      try_it ? SharedView::open(key->memory, key->size) : std::nullopt;
+  if (!page) {
     if (host_.options.wires == Wires::kSharedMemory) {
       return error(ErrorCode::kUnavailable,
                    fmt::format("KV peer {} shares no memory with this process (another host, "
@@ -119,7 +120,7 @@ Status UcxPeer::check_identity(const std::string& identity) {
     transport_ = host_.worker.network();
     return {};
   }
-  std::memcpy(&seen, page->direct()->data(), sizeof(seen));
+  std::memcpy(&seen, page->bytes().data(), sizeof(seen));
   if (BootId(seen) != id_) {
     return error(ErrorCode::kUnavailable, "KV peer: its identity page shows another instance");
   }
@@ -196,10 +197,10 @@ void UcxPeer::pump_pulls() {
 
 // Finds the bytes or a place for them. Neither, and no error: there is no place yet.
 Status UcxPeer::start(Pull& pull) {
-  Result<UcxRegion*> opened = region(pull.region_key, pull.key);
-  if (!opened) return std::unexpected(opened.error());
-  if (const auto direct = (*opened)->direct()) {
-    pull.view = direct->subspan(pull.offset, pull.size);
+  if (transport_ == Transport::kSharedMemory) {
+    const Result<std::span<const std::byte>> region = view_of(pull.region_key, pull.key);
+    if (!region) return std::unexpected(region.error());
+    pull.view = region->subspan(pull.offset, pull.size);
     return {};
   }
   const Bytes size(static_cast<std::int64_t>(pull.size));
@@ -223,7 +224,8 @@ void UcxPeer::ask_pieces(Pull& pull) {
         static_cast<std::uint32_t>(std::min<std::uint64_t>(kReadBytesMax, pull.size - pull.asked));
     const std::uint64_t id = next_id_++;
     pieces_.emplace(id, Piece{&pull, pull.asked, size});
-    const ReadRequest read{.base = pull.key.base, .offset = pull.offset + pull.asked, .size = size};
+    const ReadRequest read{
+        .region = pull.key.region, .offset = pull.offset + pull.asked, .size = size};
     pull.asked += size;
     endpoint_->send({MessageKind::kRead, id}, encode(read), [this](Status status) {
       if (!status && !reason_) reason_ = status.error();
@@ -248,18 +250,20 @@ void UcxPeer::on_data(std::uint64_t id, std::optional<std::string_view> bytes, T
   piece.pull->arrived += piece.size;
 }
 
-Result<UcxRegion*> UcxPeer::region(const std::string& name, const RegionKey& key) {
-  const auto known = regions_.find(name);
-  if (known != regions_.end()) return &known->second;
-  if (regions_.size() >= kRegionsMax) {
+Result<std::span<const std::byte>> UcxPeer::view_of(const std::string& name, const RegionKey& key) {
+  const auto known = views_.find(name);
+  if (known != views_.end()) return known->second.bytes();
+  if (views_.size() >= kRegionsMax) {
     return error(ErrorCode::kInvalidArgument,
                  fmt::format("pull: a peer may expose at most {} regions", kRegionsMax));
   }
-  Result<UcxRegion> opened = UcxRegion::open(*endpoint_, key);
-  if (!opened) {
-    return error(ErrorCode::kInvalidArgument, "pull: " + opened.error().message);
+  std::optional<SharedView> view = SharedView::open(key.memory, key.size);
+  if (!view) {
+    return error(ErrorCode::kUnavailable,
+                 fmt::format("KV peer {} is gone, or its region is not what its key says",
+                             to_hex(id_.value())));
   }
-  return &regions_.emplace(name, std::move(*opened)).first->second;
+  return views_.emplace(name, std::move(*view)).first->second.bytes();
 }
 
 // Hands the pull's outcome to its owner.
@@ -294,7 +298,7 @@ void UcxPeer::end(const Error& reason) {
 }
 
 bool UcxPeer::torn_down() {
-  regions_.clear();
+  views_.clear();
   if (!endpoint_) return true;
   endpoint_->close();
   return endpoint_->closed();

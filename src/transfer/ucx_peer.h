@@ -15,6 +15,7 @@
 
 #include "base/time.h"
 #include "transfer/kv_transport.h"
+#include "transfer/shared_memory.h"
 #include "transfer/staging.h"
 #include "transfer/ucx_endpoint.h"
 #include "transfer/ucx_wire.h"
@@ -105,7 +106,7 @@ class UcxPeer {
   void pump_pulls();
   Status start(Pull& pull);
   void ask_pieces(Pull& pull);
-  Result<UcxRegion*> region(const std::string& name, const RegionKey& key);
+  Result<std::span<const std::byte>> view_of(const std::string& name, const RegionKey& key);
   void finish(std::unique_ptr<Pull> pull, Result<std::span<const std::byte>> outcome);
 
   Host host_;
@@ -114,7 +115,7 @@ class UcxPeer {
   std::optional<Error> reason_;
   std::unique_ptr<UcxEndpoint> endpoint_;
   std::optional<Transport> transport_;
-  std::map<std::string, UcxRegion> regions_;
+  std::map<std::string, SharedView> views_;            // of its regions, by key
   std::vector<std::function<void(Status)>> connects_;  // wait for the welcome
   std::map<std::uint64_t, std::function<void(Status)>> pings_;
   std::deque<Message> messages_;

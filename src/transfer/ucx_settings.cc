@@ -93,9 +93,9 @@ Result<UcxSettings> make_ucx_settings(const UcxOptions& options) {
 
   UcxSettings settings{.listen_on = *address};
   std::string devices = interface;
-  // The transports must include tcp even for shared memory: UCX takes the listener's device from
-  // them. Only posix of the shared-memory kinds: its segments have no name once they are open, so a
-  // killed process leaves nothing behind.
+  // These carry messages; KV in shared memory is read in place. tcp must be among them, as UCX
+  // takes the listener's device from it. Only posix of the shared-memory kinds: its segments have
+  // no name once they are open, so a killed process leaves nothing behind.
   std::string transports = "posix,self,tcp";
   if (options.wires == Wires::kTcp) transports = "tcp,self";
   if (options.wires == Wires::kAuto) {
@@ -109,8 +109,6 @@ Result<UcxSettings> make_ucx_settings(const UcxOptions& options) {
       {"TLS", transports},
       {"NET_DEVICES", devices},
       {"SOCKADDR_TLS_PRIORITY", "tcp"},
-      // Only the wanted kind of memory: falling back silently would turn views into copies.
-      {"ALLOC_PRIO", options.wires == Wires::kTcp ? "mmap" : "md:posix"},
       // Defaults (8 KiB segments) give a fifth of the rate on loopback.
       {"TX_SEG_SIZE", "256k"},
       {"RX_SEG_SIZE", "256k"},

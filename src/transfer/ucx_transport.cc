@@ -14,6 +14,8 @@
 #include "base/text.h"
 #include "base/unique_fd.h"
 #include "transfer/kv_transport.h"
+#include "transfer/pages.h"
+#include "transfer/shared_memory.h"
 #include "transfer/staging.h"
 #include "transfer/ucx_endpoint.h"
 #include "transfer/ucx_peer.h"
@@ -38,6 +40,11 @@ struct Incoming {
   BootId from;  // none before its hello
   Time hello_by;
   bool dropped = false;  // it broke the protocol
+};
+
+struct Exposed {
+  std::span<const std::byte> bytes;  // as asked; the memory is rounded up to pages
+  SharedMemory memory;
 };
 
 class UcxTransport final : public KvTransport {
@@ -87,7 +94,7 @@ class UcxTransport final : public KvTransport {
     log::error("KV transport: connections did not close; left to the end of the process");
     for (auto& peer : closing_peers_) (void)peer.release();
     for (auto& endpoint : closing_incoming_) (void)endpoint.release();
-    for (auto& [key, memory] : exposed_) (void)new UcxMemory(std::move(memory));
+    (void)new std::vector<Exposed>(std::move(exposed_));
     (void)worker_.release();
   }
 
@@ -95,10 +102,15 @@ class UcxTransport final : public KvTransport {
 
   Result<ExposedRegion> expose(Bytes size) override {
     if (size.value() <= 0) return error(ErrorCode::kInvalidArgument, "expose: size must be >= 1");
-    Result<UcxMemory> memory = worker_->expose(self_, size);
+    Result<SharedMemory> memory = SharedMemory::create(size);
     if (!memory) return std::unexpected(memory.error());
-    ExposedRegion region{.memory = memory->bytes(), .key = memory->key()};
-    exposed_.emplace(region.key, std::move(*memory));
+    const auto bytes = static_cast<std::uint64_t>(size.value());
+    const RegionKey key{.owner = self_,
+                        .region = static_cast<std::uint32_t>(exposed_.size()),
+                        .size = bytes,
+                        .memory = memory->key()};
+    ExposedRegion region{.memory = memory->bytes().first(bytes), .key = encode(key)};
+    exposed_.push_back({region.memory, std::move(*memory)});
     return region;
   }
 
@@ -133,7 +145,7 @@ class UcxTransport final : public KvTransport {
         done(std::unexpected(reason));
       });
     } else if (peer.boot_id == self_) {
-      const std::span<const std::byte> own = exposed_.at(range.region_key).bytes();
+      const std::span<const std::byte> own = exposed_[pull->key.region].bytes;
       due_.emplace_back([done = std::move(pull->done),
                          view = own.subspan(pull->offset, pull->size)] { done(view); });
     } else {
@@ -221,7 +233,8 @@ class UcxTransport final : public KvTransport {
                    fmt::format("pull: {} bytes at {} are not inside the region of {}",
                                range.size.value(), range.offset, key->size));
     }
-    if (peer.boot_id == self_ && !exposed_.contains(range.region_key)) {
+    if (peer.boot_id == self_ &&
+        (key->region >= exposed_.size() || exposed_[key->region].bytes.size() != key->size)) {
       return error(ErrorCode::kInvalidArgument, "pull: this instance exposes no such region");
     }
     pull.key = std::move(*key);
@@ -306,11 +319,11 @@ class UcxTransport final : public KvTransport {
       return drop(incoming, "asks for more at a time than it may");
     }
     std::optional<std::span<const std::byte>> found;
-    for (const auto& [key, memory] : exposed_) {
-      const std::span<const std::byte> region = memory.bytes();
-      if (reinterpret_cast<std::uint64_t>(region.data()) != read->base) continue;
-      if (read->offset > region.size() || read->size > region.size() - read->offset) continue;
-      found = region.subspan(read->offset, read->size);
+    if (read->region < exposed_.size()) {
+      const std::span<const std::byte> region = exposed_[read->region].bytes;
+      if (read->offset <= region.size() && read->size <= region.size() - read->offset) {
+        found = region.subspan(read->offset, read->size);
+      }
     }
     if (found) {
       incoming.endpoint->send_view({MessageKind::kData, id}, *found, [](Status) {});
@@ -405,8 +418,8 @@ class UcxTransport final : public KvTransport {
   UcxOptions options_;
   UniqueFd wake_;
   std::unique_ptr<UcxWorker> worker_;
-  std::map<std::string, UcxMemory> exposed_;
-  std::string identity_;  // key of the page that shows our boot id
+  std::vector<Exposed> exposed_;  // by region number
+  std::string identity_;          // key of the page that shows our boot id
   Staging staging_;
   DueCallbacks due_;
   NotifyHandler handler_;

@@ -3,7 +3,6 @@
 #include <cstring>
 #include <span>
 
-#include "base/check.h"
 #include "base/digest.h"
 #include "protocol/wire.h"
 
@@ -60,14 +59,16 @@ Result<SocketAddress> decode_address(std::string_view bytes) {
 }
 
 std::string encode(const RegionKey& key) {
-  CHECK(key.packed.size() <= kPackedKeyBytesMax);
   std::string bytes;
   WireWriter out(bytes);
   out.number(kKeyMagic);
   out.number(key.owner.value());
-  out.number(key.base);
+  out.number(key.region);
   out.number(key.size);
-  out.bytes(key.packed);
+  out.number(key.memory.process);
+  out.number(key.memory.descriptor);
+  out.number(key.memory.device);
+  out.number(key.memory.inode);
   out.number(digest_of(bytes));
   return bytes;
 }
@@ -77,11 +78,13 @@ Result<RegionKey> decode_region_key(std::string_view bytes) {
   RegionKey out;
   in.require(in.number<std::uint32_t>("magic") == kKeyMagic, "magic");
   out.owner = BootId(in.number<std::uint64_t>("owner"));
-  out.base = in.number<std::uint64_t>("base");
+  out.region = in.number<std::uint32_t>("region");
   out.size = in.number<std::uint64_t>("size");
   in.require(out.size >= 1 && out.size <= kRegionBytesMax, "size");
-  in.require(out.base <= ~std::uint64_t{0} - out.size, "base");
-  out.packed = in.bytes("packed key", kPackedKeyBytesMax);
+  out.memory.process = in.number<std::uint32_t>("process");
+  out.memory.descriptor = in.number<std::uint32_t>("descriptor");
+  out.memory.device = in.number<std::uint64_t>("device");
+  out.memory.inode = in.number<std::uint64_t>("inode");
   const auto digest = in.number<std::uint64_t>("digest");
   in.end();
   if (!in.ok()) return bad("KV region key", in);
@@ -136,7 +139,7 @@ std::string encode(const ReadRequest& read) {
   std::string bytes;
   WireWriter out(bytes);
   out.number(kReadMagic);
-  out.number(read.base);
+  out.number(read.region);
   out.number(read.offset);
   out.number(read.size);
   return bytes;
@@ -146,7 +149,7 @@ Result<ReadRequest> decode_read(std::string_view bytes) {
   WireReader in(bytes);
   ReadRequest out;
   in.require(in.number<std::uint32_t>("magic") == kReadMagic, "magic");
-  out.base = in.number<std::uint64_t>("base");
+  out.region = in.number<std::uint32_t>("region");
   out.offset = in.number<std::uint64_t>("offset");
   out.size = in.number<std::uint32_t>("size");
   in.require(out.size >= 1 && out.size <= kReadBytesMax, "size");

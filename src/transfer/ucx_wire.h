@@ -19,11 +19,11 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "transfer/shared_memory.h"
 
 namespace pd::transfer {
 
 inline constexpr std::size_t kNotifyBytesMax = 4096;
-inline constexpr std::size_t kPackedKeyBytesMax = 512;  // UCX's own part of a region key
 
 struct SocketAddress {
   std::array<std::uint8_t, 16> ip{};  // network order; IPv4 in the first four
@@ -34,9 +34,9 @@ struct SocketAddress {
 
 struct RegionKey {
   BootId owner;
-  std::uint64_t base = 0;  // address of the region in the owner
+  std::uint32_t region = 0;  // among the owner's
   std::uint64_t size = 0;
-  std::string packed;  // UCX's remote key
+  SharedMemoryKey memory;
   bool operator==(const RegionKey&) const = default;
 };
 
@@ -61,7 +61,7 @@ inline constexpr std::size_t kMessageHeaderBytes = 9;
 // One piece of a pull. UCX moves it as one fragment: no reassembly, no rendezvous.
 inline constexpr std::uint32_t kReadBytesMax = 192 * 1024;
 struct ReadRequest {
-  std::uint64_t base = 0;  // RegionKey::base of an exposed region
+  std::uint32_t region = 0;  // RegionKey::region
   std::uint64_t offset = 0;
   std::uint32_t size = 0;  // 1 to kReadBytesMax
   bool operator==(const ReadRequest&) const = default;

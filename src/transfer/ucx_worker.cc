@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <netinet/in.h>
-#include <sys/statvfs.h>
 #include <ucp/api/ucp.h>
 
 #include <cstring>
@@ -37,23 +36,7 @@ Result<std::unique_ptr<ucp_config_t, ConfigDeleter>> read_config(const UcxSettin
   return config;
 }
 
-std::string free_shared_memory() {
-  struct statvfs stat = {};
-  if (::statvfs("/dev/shm", &stat) != 0) return "/dev/shm is not there";
-  return fmt::format("/dev/shm has {} bytes free", stat.f_bavail * stat.f_frsize);
-}
-
 }  // namespace
-
-UcxMemory::UcxMemory(UcxMemory&& other) noexcept
-    : context_(other.context_),
-      memory_(std::exchange(other.memory_, nullptr)),
-      bytes_(other.bytes_),
-      key_(std::move(other.key_)) {}
-
-UcxMemory::~UcxMemory() {
-  if (memory_ != nullptr) ucp_mem_unmap(context_, memory_);
-}
 
 Result<std::unique_ptr<UcxWorker>> UcxWorker::create(const UcxOptions& options,
                                                      OnConnection on_connection,
@@ -148,44 +131,6 @@ Status UcxWorker::listen(const UcxOptions& options) {
   // Family and position of the port are the same in both structures.
   address_.port = ntohs(reinterpret_cast<const sockaddr_in*>(&attributes.sockaddr)->sin_port);
   return {};
-}
-
-Result<UcxMemory> UcxWorker::expose(BootId owner, Bytes size) {
-  ucp_mem_map_params_t params = {};
-  params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH |
-                      UCP_MEM_MAP_PARAM_FIELD_FLAGS;
-  params.length = static_cast<std::size_t>(size.value());
-  params.flags = UCP_MEM_MAP_ALLOCATE;
-  ucp_mem_h handle = nullptr;
-  ucs_status_t status = ucp_mem_map(context_, &params, &handle);
-  if (status != UCS_OK) {
-    return error(ErrorCode::kNoCapacity,
-                 fmt::format("KV transfer: {} bytes of shared memory: {}; {}: enlarge it (in a "
-                             "container: --shm-size) or choose tcp",
-                             size.value(), ucs_status_string(status), free_shared_memory()));
-  }
-  UcxMemory memory(context_, handle);
-  ucp_mem_attr_t attributes = {};
-  attributes.field_mask = UCP_MEM_ATTR_FIELD_ADDRESS | UCP_MEM_ATTR_FIELD_LENGTH;
-  status = ucp_mem_query(handle, &attributes);
-  if (status != UCS_OK) return std::unexpected(ucx_error("UCX memory", status));
-  memory.bytes_ = {static_cast<std::byte*>(attributes.address), params.length};
-
-  void* packed = nullptr;
-  std::size_t packed_bytes = 0;
-  status = ucp_rkey_pack(context_, handle, &packed, &packed_bytes);
-  if (status != UCS_OK) return std::unexpected(ucx_error("UCX remote key", status));
-  RegionKey key{.owner = owner,
-                .base = reinterpret_cast<std::uint64_t>(attributes.address),
-                .size = params.length,
-                .packed = std::string(static_cast<const char*>(packed), packed_bytes)};
-  ucp_rkey_buffer_release(packed);
-  if (packed_bytes > kPackedKeyBytesMax) {
-    return error(ErrorCode::kUnsupported,
-                 fmt::format("UCX remote key of {} bytes: too many devices", packed_bytes));
-  }
-  memory.key_ = encode(key);
-  return memory;
 }
 
 void UcxWorker::reject(ucp_conn_request* request) { ucp_listener_reject(listener_, request); }

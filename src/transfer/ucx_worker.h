@@ -15,30 +15,11 @@ struct ucp_conn_request;
 struct ucp_context;
 struct ucp_ep;
 struct ucp_listener;
-struct ucp_mem;
 struct ucp_worker;
 
 namespace pd::transfer {
 
 inline constexpr unsigned kMessageId = 1;  // UCX's id of all our messages
-
-// Exposed memory: allocated by UCX, so that peers on this host can map it.
-class UcxMemory {
- public:
-  UcxMemory(ucp_context* context, ucp_mem* memory) : context_(context), memory_(memory) {}
-  UcxMemory(UcxMemory&& other) noexcept;
-  ~UcxMemory();
-
-  std::span<std::byte> bytes() const { return bytes_; }
-  const std::string& key() const { return key_; }  // encoded RegionKey
-
- private:
-  friend class UcxWorker;
-  ucp_context* context_;
-  ucp_mem* memory_;
-  std::span<std::byte> bytes_;
-  std::string key_;
-};
 
 class UcxWorker {
  public:
@@ -51,13 +32,11 @@ class UcxWorker {
   static Result<std::unique_ptr<UcxWorker>> create(const UcxOptions& options,
                                                    OnConnection on_connection,
                                                    OnMessage on_message);
-  // Every endpoint is closed and every UcxMemory gone before.
+  // Every endpoint is closed before.
   ~UcxWorker();
   UcxWorker(const UcxWorker&) = delete;
   UcxWorker& operator=(const UcxWorker&) = delete;
 
-  // Zeroed pages. kNoCapacity: shared memory is short; the message says where and what to do.
-  Result<UcxMemory> expose(BootId owner, Bytes size);
   void reject(ucp_conn_request* request);
 
   bool progress();  // false: there was nothing to do
