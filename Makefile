@@ -36,11 +36,10 @@ bench: build
 format: packages
 	@tools/format.sh
 
-## make lint      formatting, the project's own rules, clang-tidy
+## make lint      formatting and the project's own rules
 lint: packages
 	@tools/format.sh --check
 	@tools/tidy/tidy.py
-	@tools/clang_tidy.sh
 
 packages:
 	@mkdir -p build
