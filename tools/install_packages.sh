@@ -23,6 +23,8 @@ for package in "${packages[@]}"; do
   if [ "$package" = libboost1.81-dev ] && dpkg-query -W -f='${Status}' libboost1.83-dev 2>/dev/null | grep -q 'ok installed'; then
     continue
   fi
+  # npm may have come with another Node.js than the distribution's, which its package would conflict with.
+  if [ "$package" = npm ] && command -v npm >/dev/null; then continue; fi
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0

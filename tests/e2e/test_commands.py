@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CHAT_MODEL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 TEXTS = ["Once upon a time", "", " ", "\n\n\t", "Répète: 🎉 你好 مرحبا e\u0301", "a" * 1000,
-         "<s>not a token</s>", "1234567890 +-*/"]
+         "1234567890 +-*/"]
 
 
 def lines(*values):
@@ -75,7 +75,7 @@ def test_render_reports_errors(program, tmp_path):
 def test_check_says_yes(program, tmp_path):
     done = program.run("check", "--model", program.model)
     assert done.returncode == 0, done
-    for word in ("model", "port", "KV"):
+    for word in ("model", "can listen", "KV"):
         assert word.lower() in done.stdout.lower(), done.stdout
 
 
