@@ -23,6 +23,8 @@ LegDriver::Counters::Counters(Metrics& metrics)
       handoff_bytes(
           metrics.counter("pdserve_handoff_bytes_total", "KV bytes that decode instances pulled")),
       handoffs(metrics.counter("pdserve_handoffs_total", "handoffs that completed")),
+      silent(metrics.gauge("pdserve_instances_silent",
+                           "instances that do not answer and are not asked until they do")),
       transfer_seconds(metrics.histogram(
           "pdserve_handoff_seconds", "time to pull and scatter one request's KV",
           {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5})) {}
@@ -86,6 +88,7 @@ void LegDriver::pump() {
     }
   }
   pumping_ = false;
+  counters_.silent.set(dispatcher_.silent());
   const auto next = dispatcher_.next_deadline();
   if (next == timer_at_) return;
   if (timer_at_) loop_.cancel(timer_);

@@ -73,6 +73,7 @@ class LegDriver {
   struct Counters {
     explicit Counters(Metrics& metrics);
     Counter rejections, faults, restarts_evicted, handoff_bytes, handoffs;
+    Gauge silent;
     Histogram transfer_seconds;
   };
 

@@ -321,11 +321,13 @@ void Dispatcher::place_decodes(Time now) {
 
 void Dispatcher::check_links(Time now) {
   std::vector<WorkerId> fell_silent;
+  silent_ = 0;
   for (auto& [worker, link] : links_) {
     if (link.outstanding && !link.silent && now - link.asked >= options_.silent_after) {
       link.silent = true;
       fell_silent.push_back(worker);
     }
+    silent_ += link.silent;
     const bool wanted = !link.held.empty() || link.silent;
     if (!wanted || link.next > now) continue;
     Renew renew{worker, {}};

@@ -116,6 +116,8 @@ class Dispatcher {
   const RequestLife* find(RequestId request) const;  // until its Finish was polled
   std::size_t in_flight() const { return requests_.size(); }
   std::size_t waiting() const { return wait_prefill_.size() + wait_decode_.size(); }
+  // Workers that did not answer in time as of the last poll: not asked until they do.
+  int silent() const { return silent_; }
   // When a place for a new request is expected, for Retry-After.
   Duration expected_wait(Time now) const;
 
@@ -167,6 +169,7 @@ class Dispatcher {
   Duration freed_every_{std::chrono::milliseconds(50)};     // moving average between two of those
   std::vector<DispatchAction> actions_;
   std::uint64_t next_order_ = 0;
+  int silent_ = 0;
   Time polled_at_{};
 };
 

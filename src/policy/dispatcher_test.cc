@@ -134,11 +134,13 @@ TEST_F(DispatcherTest, ASilentInstanceLosesItsLegsWithinThreeSecondsAndComesBack
   ASSERT_EQ(moved.size(), 1u);
   EXPECT_NE(moved[0].worker, p[0].worker);
   EXPECT_LE(now_ - start, seconds(3));
+  EXPECT_EQ(dispatcher_.silent(), 1);
   // Silent: not asked although it has a place. Then it answers.
   submit(2);
   EXPECT_TRUE(polled<SendPrefill>().empty());
   dispatcher_.on_heard(p[0].worker, {}, now_);
   EXPECT_EQ(polled<SendPrefill>().size(), 1u);
+  EXPECT_EQ(dispatcher_.silent(), 0);
 }
 
 TEST_F(DispatcherTest, OneAnswerWithoutTheLeaseProvesNothingTwoDo) {
