@@ -64,6 +64,8 @@ int run(const GatewayFlags& flags) {
 
   net::EventLoop loop;
   auto created = gateway::Gateway::create(loop, *model, std::move(options));
+  if (!created && created.error().code == ErrorCode::kAlreadyExists)
+    return fail(created.error().message + ": --port N, or --port 0 for any that is free");
   if (!created) return fail(created.error());
   const auto gateway = std::move(*created);
   announce(flags.process, gateway->port());
