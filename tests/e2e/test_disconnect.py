@@ -11,7 +11,8 @@ from harness.processes import wait_until
 
 # One token per engine step: a prefill of hundreds of tokens takes long enough to leave in it.
 # Over TCP, P has to answer D's pull: a frozen P keeps a handoff under way.
-CONFIG = {"prefill": {"chunk_tokens": 1, "prefix_cache": "0B"}, "transfer": {"wires": "tcp"}}
+# Slow kernels, so that every stage lasts longer than the test needs to see it.
+CONFIG = {"model": {"kernels": "reference"}, "prefill": {"chunk_tokens": 1, "prefix_cache": "0B"}, "transfer": {"wires": "tcp"}}
 EXPLICIT_S = 1.0  # G1: after an explicit end, everything is free within a second
 
 

@@ -1,6 +1,5 @@
 """Instances die, hang and come back: no stream loses or doubles a token (G1 to G5)."""
 
-import os
 import signal
 
 import pytest
@@ -18,8 +17,10 @@ SILENCE_S = 3.0 + 1.0
 
 @pytest.fixture(scope="module")
 def shared(start_shared_cluster):
-    """Two and two; whatever happens to its instances, the same cluster goes on to the next test."""
-    return start_shared_cluster(prefill=2, decode=2)
+    """Two and two; whatever happens to its instances, the same cluster goes on to the next test. The
+    slowest kernels: with the fast ones an instance is done before the test has read the token at
+    which it is to die."""
+    return start_shared_cluster(prefill=2, decode=2, config={"model": {"kernels": "reference"}})
 
 
 @pytest.fixture
@@ -56,10 +57,14 @@ def faults_of(cluster):
     return cluster.metrics()["pdserve_leg_faults_total"]
 
 
+def silent(cluster):
+    return cluster.metrics()["pdserve_instances_silent"]
+
+
 def assert_serves(cluster, instance):
     """Requests reach the instance, and it works on them."""
     before = cluster.ask(instance)["steps"]
-    streams.assert_complete(streams.completions(cluster, [prompts.story(20)] * 16))
+    streams.assert_complete(streams.completions(cluster, [prompts.story(200)] * 16))
     assert cluster.ask(instance)["steps"] > before, f"{instance} got nothing to do"
 
 
@@ -143,25 +148,26 @@ def test_frozen_instance(cluster, rng, role, comes_back):
     bodies = long_streams(rng.randrange(2**40), 16)
     expected = undisturbed(cluster, bodies)
     victim = cluster.instances(role)[0]
-    faults = faults_of(cluster)
     moment = rng.randrange(1, 60)
     frozen = []
 
     def freeze(_, count):
         if not frozen and count >= moment:
             frozen.append(victim)
-            os.kill(victim.pid, signal.SIGSTOP)
+            cluster.signal(victim, signal.SIGSTOP)
 
     if role == "prefill":
         freeze(0, moment)
     join = in_background(lambda: streams.completions(cluster, bodies, observe=freeze))
-    wait_until(lambda: faults_of(cluster) > faults, 6 * patience, "nobody noticed", pause=0.05)
+    wait_until(lambda: silent(cluster) == 1, SILENCE_S * patience, "nobody noticed")
     if comes_back:
         cluster.thaw(victim)
     seen = join()
     streams.assert_same(expected, seen)
     assert max(o.silence_max for o in seen) <= SILENCE_S * patience
-    if not comes_back:
+    if comes_back:
+        wait_until(lambda: silent(cluster) == 0, SILENCE_S * patience, "still taken for silent")
+    else:
         cluster.deaths += 1  # by the controller's hand
         wait_until(lambda: victim.id not in {i.id for i in cluster.instances()}, 15 * patience,
                    "the frozen instance given up")

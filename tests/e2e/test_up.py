@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from harness import processes, prompts, streams
+from harness.cluster import Instance
 from harness.background import in_background
 from harness.processes import wait_until
 
@@ -156,22 +157,19 @@ def test_frozen_gateway(start_cluster):
     """Its leases end and everything it held is free (G2); thawed, it places its streams again, and
     no client notices but by the time."""
     cluster = start_cluster(config={"cluster": {"lease": "2s"}})
-    bodies = prompts.bodies(5, 8, tokens=350, prompt_tokens=(1, 100))
+    bodies = prompts.bodies(5, 4, tokens=350, prompt_tokens=(1, 100))
     expected = streams.completions(cluster, bodies)
-    pid = cluster.state["pids"]["gateway"]
-    frozen = []
-
-    def freeze(_, count):
-        if not frozen and count >= 20:
-            frozen.append(pid)
-            os.kill(pid, signal.SIGSTOP)
-    join = in_background(lambda: streams.completions(cluster, bodies, observe=freeze))
-    wait_until(lambda: frozen, 20, "the moment to freeze")
-    members = cluster.instances()
-    wait_until(lambda: all(cluster.held(i) == (0, 0, 0) for i in members),
-               (cluster.lease + 1) * cluster.program.patience,
-               lambda: f"still held: {[cluster.held(i) for i in members]}")
-    os.kill(pid, signal.SIGCONT)
+    prefill, decode = cluster.instances("prefill")[0], cluster.instances("decode")[0]
+    gateway = Instance(0, "gateway", "", cluster.state["pids"]["gateway"], "", "")
+    cluster.freeze(decode)  # so that P has to hold the KV
+    join = in_background(lambda: streams.completions(cluster, bodies))
+    wait_until(lambda: cluster.metrics()["pdserve_output_tokens_total"] >= 4 * 351, 20, "first tokens")
+    cluster.freeze(gateway)
+    assert cluster.held(prefill)[0] == 4
+    wait_until(lambda: cluster.held(prefill)[0] == 0, (cluster.lease + 1) * cluster.program.patience,
+               lambda: f"still held: {cluster.held(prefill)}")
+    cluster.thaw(decode)
+    cluster.thaw(gateway)
     streams.assert_same(expected, join())
     cluster.check_and_end()
 
@@ -181,11 +179,11 @@ def test_frozen_gateway(start_cluster):
 
 @pytest.fixture
 def up(program, tmp_path):
-    def run(*arguments, config="", model=program.model):
+    def run(port=0, config="", model=program.model):
         file = tmp_path / "config.toml"
         file.write_text(config)
-        return program.run("up", "--model", model, "--prefill", 1, "--decode", 1, "--port", 0,
-                           "--no-question", "--config", file, *arguments, limit=30,
+        return program.run("up", "--model", model, "--prefill", 1, "--decode", 1, "--port", port,
+                           "--no-question", "--config", file, limit=30,
                            environment={"TMPDIR": str(tmp_path / "tmp"),
                                         "XDG_CACHE_HOME": str(tmp_path)})
     (tmp_path / "tmp").mkdir()
@@ -193,22 +191,24 @@ def up(program, tmp_path):
     assert not list((tmp_path / "tmp").iterdir()), "temporary files remain"
 
 
-def last_line(done):
+def mistake(done):
+    """The one line about what is wrong."""
     assert done.returncode == 1, done
-    return done.stderr.strip().splitlines()[-1]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("pdserve: ")]
+    return line
 
 
 def test_port_in_use(up):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = last_line(up("--port", port))
+        line = mistake(up(port))
     assert f"127.0.0.1:{port}" in line and f"process {os.getpid()}" in line, line
     assert "python" in line and "--port" in line, line
 
 
 def test_port_in_use_by_another_cluster(start_cluster, up):
     cluster = start_cluster()
-    line = last_line(up("--port", cluster.gateway.rpartition(":")[2]))
+    line = mistake(up(cluster.gateway.rpartition(":")[2]))
     assert f"process {cluster.state['pids']['gateway']}" in line and "pdserve" in line, line
     cluster.check_and_end()
 
@@ -234,7 +234,7 @@ def test_broken_models(up, tmp_path, program):
     (other / "config.json").write_text(json.dumps(
         {**json.loads((other / "config.json").read_text()),
          "architectures": ["MambaForCausalLM"], "model_type": "mamba"}))
-    one_line(up(model=other), "config.json", "mamba")
+    one_line(up(model=other), "config.json", "Mamba", "LlamaForCausalLM")
     garbage = tmp_path / "garbage.gguf"
     garbage.write_bytes(b"GGUF" + bytes(range(256)))
     one_line(up(model=garbage), "garbage.gguf")
@@ -245,7 +245,7 @@ def test_truncated_weights(up, tmp_path, program):
     shutil.copytree(program.model, folder)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    assert "model.safetensors" in last_line(up(model=folder))
+    assert "model.safetensors" in mistake(up(model=folder))
 
 
 MISTAKES = [
@@ -291,10 +291,13 @@ def test_all_mistakes_at_once(up):
 
 
 def test_memory_that_does_not_suffice_names_what_is_needed(up):
-    line = last_line(up(config="[decode]\nkv_memory = \"100B\"\n"))
+    line = mistake(up(config="[decode]\nkv_memory = \"100B\"\n"))
     assert "[decode] kv_memory" in line and "bytes" in line, line
 
 
-def test_public_address_needs_a_secret(up):
-    line = last_line(up(config="[worker]\nhost = \"0.0.0.0\"\n"))
-    assert "[worker] host" in line or "secret" in line, line
+def test_public_address_needs_a_secret(program, tmp_path):
+    """`up` makes a secret; a worker started alone has none (G7)."""
+    file = tmp_path / "config.toml"
+    file.write_text("[worker]\nhost = \"0.0.0.0\"\n")
+    one_line(program.run("worker", "--model", program.model, "--config", file, limit=20),
+             "[worker] host", "secret_file", "127.0.0.1")

@@ -239,18 +239,23 @@ class Cluster:
 
     # ---- hurting ----
 
+    def signal(self, instance, number):
+        # 0 would be this test's own process group.
+        assert instance.pid > 1 and processes.has_mark(instance.pid, self.mark), instance
+        os.kill(instance.pid, number)
+
     def kill(self, instance):
         """kill -9. The test expects one substitute."""
-        os.kill(instance.pid, signal.SIGKILL)
+        self.signal(instance, signal.SIGKILL)
         self.deaths += 1
 
     def freeze(self, instance):
-        os.kill(instance.pid, signal.SIGSTOP)
+        self.signal(instance, signal.SIGSTOP)
         # A signal takes effect a moment later; nothing runs any more once every thread is stopped.
         wait_until(lambda: self._stopped(instance.pid), 5, f"{instance} stopped", pause=0.001)
 
     def thaw(self, instance):
-        os.kill(instance.pid, signal.SIGCONT)
+        self.signal(instance, signal.SIGCONT)
 
     @staticmethod
     def _stopped(pid):

@@ -28,11 +28,14 @@ def environment_of(pid):
         return []  # it has ended, or is another user's
 
 
+def has_mark(pid, mark):
+    return f"{MARK}={mark}".encode() in environment_of(pid)
+
+
 def marked(mark):
     """Ids of the living processes with this mark (a zombie has no environment)."""
-    wanted = f"{MARK}={mark}".encode()
     pids = [int(entry.name) for entry in pathlib.Path("/proc").iterdir() if entry.name.isdigit()]
-    return sorted(pid for pid in pids if wanted in environment_of(pid))
+    return sorted(pid for pid in pids if has_mark(pid, mark))
 
 
 def command_of(pid):
