@@ -41,9 +41,11 @@ class Gateway {
   ~Gateway();
 
   std::uint16_t port() const { return server_->port(); }
-  // No new requests; done() once what is in flight has ended.
+  // No new requests; done() once what is in flight has ended and its clients have every byte.
   void drain();
-  bool done() const { return draining_ && driver_.in_flight() == 0 && preparing_ == 0; }
+  bool done() const {
+    return draining_ && driver_.in_flight() == 0 && preparing_ == 0 && server_->connections() == 0;
+  }
 
  private:
   Gateway(net::EventLoop& loop, const model::Model& model, GatewayOptions options);
