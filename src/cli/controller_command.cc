@@ -59,9 +59,10 @@ int run(const ControllerFlags& flags) {
   if (!created) return fail(created.error());
   const auto controller = std::move(*created);
   announce(flags.process, controller->port());
-  const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });
-  loop.on_signals({SIGTERM, SIGINT},
-                  [&](int) { controller->stop(kStopLimit, [&loop] { loop.stop(); }); });
+  // In order here too: instances that are killed while they start leave shared memory behind.
+  const auto stop = [&] { controller->stop(kStopLimit, [&loop] { loop.stop(); }); };
+  const auto lifeline = watch_lifeline(loop, flags.process, stop);
+  loop.on_signals({SIGTERM, SIGINT}, [&](int) { stop(); });
   loop.run();
   return 0;
 }

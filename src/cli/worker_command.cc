@@ -84,17 +84,19 @@ int run(const WorkerFlags& flags) {
   configure_log(*config, fmt::format("worker {}", flags.id));
   auto options = worker_options(flags, *config);
   if (!options) return fail(options.error());
-  auto transport = transfer::make_ucx_transport(options->boot, ucx_options(*config));
-  if (!transport) return fail(transport.error());
 
   net::EventLoop loop;
-  auto created = worker::Worker::create(loop, std::move(*transport), std::move(*options));
-  if (!created) return fail(created.error());
-  const auto worker = std::move(*created);
-  announce(flags.process, worker->port());
-  const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });
+  std::unique_ptr<worker::Worker> worker;
+  // Before the transport is made: a default action amid that would leave its shared memory behind.
   loop.on_signals({SIGTERM, SIGINT},
                   [&](int) { worker->drain(std::chrono::seconds(5), [&loop] { loop.stop(); }); });
+  auto transport = transfer::make_ucx_transport(options->boot, ucx_options(*config));
+  if (!transport) return fail(transport.error());
+  auto created = worker::Worker::create(loop, std::move(*transport), std::move(*options));
+  if (!created) return fail(created.error());
+  worker = std::move(*created);
+  announce(flags.process, worker->port());
+  const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });
   loop.run();
   return 0;
 }
