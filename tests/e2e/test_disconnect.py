@@ -1,12 +1,12 @@
 """A client leaves at each stage of its request; afterwards nobody holds anything for it (G2)."""
 
-import json
 import socket
 
 import pytest
 
 from harness import prompts, streams
 from harness.faults import wait_in_flight
+from harness.raw_client import RawClient as Client
 from harness.processes import wait_until
 
 # One token per engine step: a prefill of hundreds of tokens takes long enough to leave in it.
@@ -30,35 +30,10 @@ def cluster(shared):
     streams.assert_complete(streams.completions(shared, [prompts.story(10)]))
 
 
-class Client:
-    """One stream whose client can leave at any moment."""
-
-    def __init__(self, cluster, **fields):
-        self.cluster = cluster
-        self.before = cluster.metrics()
-        body = json.dumps(prompts.story(100, **fields)).encode()
-        host, port = cluster.gateway.removeprefix("http://").split(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=30)
-        self.socket.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
-                            b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        self.received = b""
-
-    def read_until(self, word):
-        while word not in self.received:
-            piece = self.socket.recv(65536)
-            assert piece, f"the stream ended: {self.received!r}"
-            self.received += piece
-
-    def leave(self):
-        self.socket.close()
-
-    def grown(self, name):
-        return self.cluster.metrics()[name] - self.before[name]
-
-    def wait_cancelled(self):
-        wait_until(lambda: self.grown("pdserve_requests_cancelled_total") == 1,
-                   EXPLICIT_S * self.cluster.program.patience,
-                   lambda: f"not counted as cancelled: {self.cluster.metrics()}")
+def wait_cancelled(client):
+    wait_until(lambda: client.grown("pdserve_requests_cancelled_total") == 1,
+               EXPLICIT_S * client.cluster.program.patience,
+               lambda: f"not counted as cancelled: {client.cluster.metrics()}")
 
 
 def wait_free(cluster, instance):
@@ -77,7 +52,7 @@ def test_before_accept(cluster):
     client = Client(cluster)
     wait_in_flight(cluster, 1)
     client.leave()
-    client.wait_cancelled()
+    wait_cancelled(client)
     cluster.thaw(prefill)
     wait_free(cluster, prefill)
     wait_free(cluster, decode)
@@ -91,7 +66,7 @@ def test_during_prefill(cluster):
         client = Client(cluster, prompt=[1] + [300] * 400)
         wait_until(lambda: cluster.ask(prefill)["steps"] > begun, 10, "prefill steps", pause=0)
         client.leave()
-        client.wait_cancelled()
+        wait_cancelled(client)
         wait_free(cluster, prefill)
         done = cluster.ask(prefill)["steps"] - begun
         assert 0 < done < 400, f"{done} steps: the prefill was not cut short"
@@ -107,7 +82,7 @@ def test_while_the_kv_waits_for_d(cluster):
     client.read_until(b"data: ")
     assert cluster.held(prefill)[0] == 1
     client.leave()
-    client.wait_cancelled()
+    wait_cancelled(client)
     wait_free(cluster, prefill)  # without D's help
     cluster.thaw(decode)
     wait_free(cluster, decode)
@@ -124,7 +99,7 @@ def test_during_the_pull(cluster):
     wait_until(lambda: cluster.held(decode)[1] == 1, 1.5, "D has accepted")
     assert client.grown("pdserve_handoffs_total") == 0
     client.leave()
-    client.wait_cancelled()
+    wait_cancelled(client)
     wait_free(cluster, decode)  # without P's help
     cluster.thaw(prefill)
     wait_free(cluster, prefill)
@@ -139,7 +114,7 @@ def test_during_decode(cluster):
             client.received = client.received.partition(b"data: ")[2]
             client.read_until(b"data: ")
         client.leave()
-        client.wait_cancelled()
+        wait_cancelled(client)
         wait_free(cluster, decode)
         wait_free(cluster, prefill)
 

@@ -6,7 +6,7 @@ import pytest
 
 from harness import prompts, streams
 from harness.background import in_background
-from harness.faults import KillAt, during_handoff, freeze_all, thaw_all, wait_in_flight
+from harness.faults import KillAt, burst, during_handoff, freeze_all, thaw_all, wait_in_flight
 from harness.processes import wait_until
 
 STREAM_TOKENS = 300
@@ -57,15 +57,22 @@ def faults_of(cluster):
     return cluster.metrics()["pdserve_leg_faults_total"]
 
 
+def grown(before, after):
+    return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+
+
 def silent(cluster):
     return cluster.metrics()["pdserve_instances_silent"]
 
 
 def assert_serves(cluster, instance):
     """Requests reach the instance, and it works on them."""
-    before = cluster.ask(instance)["steps"]
-    streams.assert_complete(streams.completions(cluster, [prompts.story(200)] * 16))
-    assert cluster.ask(instance)["steps"] > before, f"{instance} got nothing to do"
+    before = cluster.ask(instance)
+    known = cluster.metrics()
+    streams.assert_complete(burst(cluster, [prompts.story(200)] * 8))
+    after = cluster.ask(instance)
+    assert after["steps"] > before["steps"], (
+        f"{instance} got nothing to do: {before}, {after}; {grown(known, cluster.metrics())}")
 
 
 @pytest.mark.heavy

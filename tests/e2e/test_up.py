@@ -15,6 +15,7 @@ from harness import processes, prompts, streams
 from harness.cluster import Instance
 from harness.background import in_background
 from harness.processes import wait_until
+from harness.raw_client import RawClient
 
 
 def one_line(done, *words):
@@ -87,6 +88,19 @@ def test_ends_while_serving(start_cluster, how):
     wait_until(lambda: cluster.metrics()["pdserve_requests_in_flight"] == 4, 10, "in flight")
     assert cluster.end(how) == 0
     streams.assert_complete(join())
+    cluster.check_nothing_left()
+
+
+def test_ends_only_when_a_slow_client_has_its_answer(start_cluster):
+    """More bytes than the sockets hold wait in the gateway when it is told to stop."""
+    cluster = start_cluster()
+    client = RawClient(cluster, receive_buffer=4096, max_tokens=500, logprobs=20)
+    client.read_until(b"data: ")
+    cluster.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: all(cluster.held(i) == (0, 0, 0) for i in cluster.instances()), 10,
+               "the instances have done their part")
+    client.read_until(b"[DONE]")
+    assert cluster.end() == 0
     cluster.check_nothing_left()
 
 

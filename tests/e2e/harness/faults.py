@@ -34,6 +34,17 @@ def wait_in_flight(cluster, count):
                10 * cluster.program.patience, f"{count} requests in flight")
 
 
+def burst(cluster, bodies):
+    """All `bodies` at the same moment, however slowly this client sends them: P's are frozen until
+    the gateway has them all. At most as many as P's have slots."""
+    prefills = cluster.instances("prefill")
+    freeze_all(cluster, prefills)
+    join = in_background(lambda: streams.completions(cluster, bodies))
+    wait_in_flight(cluster, len(bodies))
+    thaw_all(cluster, prefills)
+    return join()
+
+
 def during_handoff(cluster, body, disturb):
     """One stream whose KV waits on P while every D that could pull it is frozen; then
     `disturb(prefill, decodes)`. The stream's outcome."""
