@@ -16,6 +16,7 @@
 #include <string>
 #include <thread>
 
+#include "base/bounded_queue.h"
 #include "base/log.h"
 #include "protocol/handoff_message.h"
 #include "transfer/kv_range.h"
@@ -58,16 +59,22 @@ int serve(KvTransport& kv, ExposedRegion region, std::int64_t tokens) {
   fmt::print("ready {} {}\n", test::to_hex_text(kv.address().blob), test::to_hex_text(region.key));
   std::fflush(stdout);
 
+  BoundedQueue<std::string> orders(16);
   std::atomic<bool> over = false;
-  const std::jthread watcher([&] {
-    std::string line;
-    while (std::getline(std::cin, line)) {
-      if (range) obey(line, *range);
+  const std::jthread reader([&] {
+    for (std::string line; std::getline(std::cin, line);) {
+      (void)orders.try_push(std::move(line));
+      kv.wake();
     }
     over = true;
     kv.wake();
   });
-  while (!over) kv.progress(std::nullopt);
+  while (!over) {
+    while (const auto order = orders.try_pop()) {
+      if (range) obey(*order, *range);
+    }
+    kv.progress(std::nullopt);
+  }
   return 0;
 }
 

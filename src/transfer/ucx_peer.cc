@@ -128,19 +128,21 @@ Status UcxPeer::check_identity(const std::string& identity) {
   return {};
 }
 
-void UcxPeer::step(Time now) {
+void UcxPeer::step(Time now, Duration unheard) {
   if (state_ == State::kEnded) return;
+  connect_by_ += unheard;
+  answered_ = std::min(now, answered_ + unheard);
   if (reason_) return end(*reason_);
   if (endpoint_->failure()) {
     return end(Error{ErrorCode::kUnavailable, fmt::format("KV peer {}: {}", to_hex(id_.value()),
                                                           endpoint_->failure()->message)});
   }
+  if (!owes()) answered_ = now;  // silence counts from the next operation on
   if (state_ == State::kReady) {
     send_messages();
     pump_pulls();
   }
   if (state_ == State::kEnded) return;
-  if (!owes()) answered_ = now;  // silence counts from the first operation on
   if (const std::optional<Time> silent_at = deadline(); silent_at && now >= *silent_at) {
     end(Error{ErrorCode::kUnavailable,
               fmt::format("KV peer {} did not {} for {:.1f} s", to_hex(id_.value()),

@@ -69,8 +69,9 @@ class UcxPeer {
   void on_data(std::uint64_t id, std::optional<std::string_view> bytes, Time now);
   void on_pong(std::uint64_t id);
 
-  // Posts what can be posted; notices failure and silence.
-  void step(Time now);
+  // Posts what can be posted; notices failure and silence. `unheard`: how long nobody listened
+  // since the last step; that is not the peer's silence.
+  void step(Time now, Duration unheard);
   // When step() is due without an event.
   std::optional<Time> deadline() const;
 

@@ -244,6 +244,25 @@ TEST_P(UcxProcess, APeerThatStopsAmidAPullIsUnavailableAfterTheTimeout) {
   EXPECT_TRUE(pull(peer, 0, 64 << 20).right);
 }
 
+TEST_P(UcxProcess, OnlyThePeersSilenceCountsNotOurOwn) {
+  const Peer peer(arguments());
+  ASSERT_TRUE(connect(peer.address()));
+  // Callbacks that take longer than the timeout, as long as others wait behind them.
+  int right = 0;
+  for (int i = 0; i < 3; ++i) {
+    transport_->pull(peer.address(), {peer.region_key(), 0, Bytes(20 << 20)}, [&](auto view) {
+      ASSERT_TRUE(view) << view.error().message;
+      const Time until = SteadyTime::now() + 700ms;
+      while (SteadyTime::now() < until) {
+      }
+      ++right;
+    });
+  }
+  const Time limit = SteadyTime::now() + 20s;
+  while (right < 3 && SteadyTime::now() < limit) transport_->progress(limit);
+  EXPECT_EQ(right, 3);
+}
+
 TEST_P(UcxProcess, AnotherInstanceAtTheSameAddressIsAnotherPeer) {
   auto first = std::make_unique<Peer>(arguments());
   const std::string old_key = first->region_key();
@@ -350,7 +369,12 @@ TEST_P(UcxProcess, NothingRemainsInTheSharedMemoryFolder) {
   };
   const Peer peer(arguments());
   ASSERT_TRUE(pull(peer, 0, 1000).right);
-  // Not even while both are alive: so a kill at any moment leaves nothing.
+  // Not even while both are alive: so a kill at any moment leaves nothing. Another process may be
+  // starting just now; its segments have their names for milliseconds.
+  const Time limit = SteadyTime::now() + 5s;
+  while (count() > 0 && SteadyTime::now() < limit) {
+    transport_->progress(SteadyTime::now() + 20ms);
+  }
   EXPECT_EQ(count(), 0);
 }
 

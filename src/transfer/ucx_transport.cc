@@ -181,15 +181,18 @@ class UcxTransport final : public KvTransport {
 
   void progress(std::optional<Time> limit) override {
     while (true) {
+      const Time begin = SteadyTime::now();
       for (int i = 0; i < kProgressRoundsMax && worker_->progress(); ++i) {
       }
       const Time now = SteadyTime::now();
       take_messages();
-      step_peers(now);
+      step_peers(now, begin - std::exchange(listened_until_, now));
       const bool called_back = run_due();
       (void)tear_down();  // after the callbacks, which may look at a torn-down peer's memory
       if (drain_wake() || called_back || (limit && now >= *limit)) return;
-      if (worker_->arm()) sleep(next_deadline(limit, now));
+      if (!worker_->arm()) continue;
+      sleep(next_deadline(limit, now));
+      listened_until_ = SteadyTime::now();
     }
   }
 
@@ -341,9 +344,10 @@ class UcxTransport final : public KvTransport {
                             encode(Welcome{.self = self_, .identity = identity_}), [](Status) {});
   }
 
-  void step_peers(Time now) {
+  // `unheard`: time since the last look that was not spent listening, but in callbacks or outside.
+  void step_peers(Time now, Duration unheard) {
     for (auto at = peers_.begin(); at != peers_.end();) {
-      at->second->step(now);
+      at->second->step(now, unheard);
       if (at->second->ended()) {
         log::info("KV transfer: {}", at->second->reason()->message);
         closing_peers_.push_back(std::move(at->second));
@@ -353,10 +357,11 @@ class UcxTransport final : public KvTransport {
       }
     }
     for (auto at = incoming_.begin(); at != incoming_.end();) {
-      const Incoming& incoming = at->second;
+      Incoming& incoming = at->second;
+      incoming.hello_by += unheard;
       const bool silent = incoming.from == BootId() && now >= incoming.hello_by;
       if (incoming.endpoint->failure() || incoming.dropped || silent) {
-        closing_incoming_.push_back(std::move(at->second.endpoint));
+        closing_incoming_.push_back(std::move(incoming.endpoint));
         at = incoming_.erase(at);
       } else {
         ++at;
@@ -423,6 +428,7 @@ class UcxTransport final : public KvTransport {
   Staging staging_;
   DueCallbacks due_;
   NotifyHandler handler_;
+  Time listened_until_ = SteadyTime::now();
   std::vector<ReceivedMessage> messages_;  // since the last look
   std::map<BootId, std::unique_ptr<UcxPeer>> peers_;
   std::map<ucp_ep*, Incoming> incoming_;
