@@ -8,7 +8,12 @@ set(PD_SANITIZE "" CACHE STRING "value for -fsanitize=, empty for none")
 option(PD_FUZZ "build the libFuzzer targets (clang only)" OFF)
 
 # -g1: line tables are enough for a stack trace, and full debug information triples the link time.
-set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
+# NDEBUG takes DCHECK and the libraries' assertions out of what users run; sanitizer builds keep them.
+if(PD_SANITIZE OR PD_FUZZ)
+  set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1")
+else()
+  set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG")
+endif()
 
 find_program(CCACHE ccache)
 if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)

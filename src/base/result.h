@@ -31,6 +31,8 @@ std::string_view to_string(ErrorCode code);
 struct Error {
   ErrorCode code = ErrorCode::kInternal;
   std::string message;  // one line, complete: what, where, and what to do
+
+  friend bool operator==(const Error&, const Error&) = default;
 };
 
 template <typename T>
