@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -12,7 +11,6 @@
 #include "cli/files.h"
 #include "cli/settings.h"
 #include "engine/kernels/kernels.h"
-#include "engine/weights.h"
 #include "model/model.h"
 #include "net/http_server.h"
 #include "transfer/kv_transport.h"
@@ -38,21 +36,6 @@ std::string mib(std::int64_t bytes) {
   return fmt::format("{:.0f} MiB", static_cast<double>(bytes) / (1 << 20));
 }
 
-std::int64_t memory_available() {
-  std::ifstream file("/proc/meminfo");
-  std::string name, unit;
-  std::int64_t kib = 0;
-  while (file >> name >> kib >> unit) {
-    if (name == "MemAvailable:") return kib * 1024;
-  }
-  return 0;
-}
-
-engine::ComputeType compute_type(std::string_view dtype) {
-  if (dtype == "f32") return engine::ComputeType::kF32;
-  return dtype == "bf16" ? engine::ComputeType::kBF16 : engine::ComputeType::kAuto;
-}
-
 void check_model(const protocol::Config& config, Findings& findings) {
   const auto kernels = engine::select_kernels(config.model.kernels);
   if (!kernels) return findings.bad("[model] kernels: " + kernels.error().message);
@@ -68,17 +51,11 @@ void check_model(const protocol::Config& config, Findings& findings) {
   if (!model->chat_template_error.empty())
     findings.bad("chat template: " + model->chat_template_error +
                  "; /v1/completions works without it");
-  const auto size =
-      engine::Weights::packed_size(*model->checkpoint, compute_type(config.model.dtype));
-  if (!size) return findings.bad("[model] dtype: " + size.error().message);
-  const std::int64_t available = memory_available();
-  if (size->value() > available) {
-    return findings.bad(fmt::format(
-        "memory: the weights need {}, {} are available; free some or use a smaller model",
-        mib(size->value()), mib(available)));
-  }
-  findings.good(fmt::format("memory: weights {} (one copy for all instances), {} available",
-                            mib(size->value()), mib(available)));
+  const auto context = worker::served_context(*model, config.model.context_max);
+  if (!context) return findings.bad(context.error().message);
+  const auto memory = check_memory(config, *model);
+  if (!memory) return findings.bad(memory.error().message);
+  findings.good(*memory);
 }
 
 void check_listeners(const protocol::Config& config, Findings& findings) {

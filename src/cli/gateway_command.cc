@@ -56,7 +56,9 @@ int run(const GatewayFlags& flags) {
   options.controller = *controller;
   options.secret = *secret;
   options.model_name = model_name(*config, *model);
-  options.context_max = context_of(*model);
+  const auto context = worker::served_context(*model, config->model.context_max);
+  if (!context) return fail(context.error());
+  options.context_max = *context;
   options.ttft_limit = config->gateway.ttft_limit;
   options.request_limit = config->gateway.request_limit;
   options.seed = random_bits();

@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <thread>
 
 #include "base/log.h"
+#include "base/machine_memory.h"
 #include "base/mapped_file.h"
 #include "cli/files.h"
 
@@ -19,6 +22,13 @@ log::Level level_of(std::string_view name) {
   if (name == "error") return log::Level::kError;
   if (name == "off") return log::Level::kOff;
   return log::Level::kInfo;
+}
+
+int threads_of(const protocol::Config& config) {
+  if (config.worker.threads > 0) return config.worker.threads;
+  const int instances = config.group.prefill + config.group.decode + config.group.both;
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::max(1, cores / std::max(1, instances));
 }
 
 }  // namespace
@@ -76,7 +86,46 @@ void configure_log(const protocol::Config& config, std::string_view process) {
   log::configure(process, level_of(config.log.level));
 }
 
-Tokens context_of(const model::Model& model) { return model.config().context_max; }
+worker::ModelOptions model_options(const protocol::Config& config,
+                                   const std::filesystem::path& path) {
+  worker::ModelOptions out;
+  out.path = path;
+  out.dtype = config.model.dtype;
+  out.kernels = config.model.kernels;
+  out.pack_directory = config.cluster.weights_directory.empty()
+                           ? default_weights_directory()
+                           : std::filesystem::path(config.cluster.weights_directory);
+  out.context_max = config.model.context_max;
+  out.threads = threads_of(config);
+  out.block_tokens = config.decode.block_tokens;
+  return out;
+}
+
+worker::MemorySettings memory_settings(const protocol::Config& config) {
+  return {.slots = config.prefill.slots,
+          .send_buffer = config.prefill.send_buffer,
+          .prefix_cache = config.prefill.prefix_cache,
+          .batch = config.decode.batch,
+          .kv_memory = config.decode.kv_memory};
+}
+
+Result<std::string> check_memory(const protocol::Config& config, const model::Model& model) {
+  const auto plan = worker::MemoryPlan::make(model, model_options(config, config.model.path),
+                                             memory_settings(config));
+  if (!plan) return std::unexpected(plan.error());
+  const auto& [prefill, decode, both] = config.group;
+  const Bytes needed = plan->total(prefill, decode, both);
+  const auto available = available_memory();
+  std::string text = fmt::format("memory: {} MiB are needed ({})", needed.value() >> 20,
+                                 plan->describe(prefill, decode, both));
+  if (!available) return text;
+  text += fmt::format(", {} MiB are available", available->value() >> 20);
+  if (needed <= *available) return text;
+  return error(ErrorCode::kTooLarge,
+               text +
+                   "; lower [model] context_max or these keys, start fewer instances, or stop "
+                   "other programs");
+}
 
 std::string model_name(const protocol::Config& config, const model::Model& model) {
   return config.model.name.empty() ? model.name : config.model.name;

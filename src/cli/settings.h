@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -11,6 +12,7 @@
 #include "gateway/gateway.h"
 #include "model/model.h"
 #include "protocol/config.h"
+#include "worker/memory_plan.h"
 
 namespace pd::cli {
 
@@ -34,8 +36,14 @@ Result<std::string> read_secret(const protocol::Config& config);
 
 void configure_log(const protocol::Config& config, std::string_view process);
 
-// The largest context that a group with this configuration serves.
-Tokens context_of(const model::Model& model);
+// What a worker does with the model and how it uses memory. `path` is the model's, found.
+worker::ModelOptions model_options(const protocol::Config& config,
+                                   const std::filesystem::path& path);
+worker::MemorySettings memory_settings(const protocol::Config& config);
+
+// What the group's instances, all on this machine, need, and for what. kTooLarge when it is more
+// than there is: says which keys make it less.
+Result<std::string> check_memory(const protocol::Config& config, const model::Model& model);
 
 std::string model_name(const protocol::Config& config, const model::Model& model);
 

@@ -93,6 +93,7 @@ class UpRun {
     if (!model->chat_template_error.empty())
       fmt::print(stderr, "note: the chat template is not supported: {}\n",
                  model->chat_template_error);
+    if (auto fits = check_memory(config_, *model); !fits) return fail(fits.error());
     auto cluster = LocalCluster::create(loop_, config_);
     if (!cluster) return fail(cluster.error());
     cluster_ = std::move(*cluster);

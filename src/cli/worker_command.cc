@@ -1,8 +1,6 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <csignal>
-#include <thread>
 
 #include "base/log.h"
 #include "cli/commands.h"
@@ -21,13 +19,6 @@ struct WorkerFlags {
   std::uint64_t id = 0;
   std::string controller;
 };
-
-int threads_of(const protocol::Config& config) {
-  if (config.worker.threads > 0) return config.worker.threads;
-  const int instances = config.group.prefill + config.group.decode + config.group.both;
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  return std::max(1, cores / std::max(1, instances));
-}
 
 Result<worker::WorkerOptions> worker_options(const WorkerFlags& flags,
                                              const protocol::Config& config) {
@@ -51,20 +42,9 @@ Result<worker::WorkerOptions> worker_options(const WorkerFlags& flags,
   out.http.limits.body_bytes_max = Bytes(64 * 1024 * 1024);  // a prompt of millions of tokens
   // A gateway keeps its connections; it closes idle ones before this.
   out.http.limits.idle_timeout = std::chrono::minutes(5);
-  out.model.path = *path;
-  out.model.dtype = config.model.dtype;
-  out.model.kernels = config.model.kernels;
-  out.model.pack_directory = config.cluster.weights_directory.empty()
-                                 ? default_weights_directory()
-                                 : std::filesystem::path(config.cluster.weights_directory);
-  out.model.threads = threads_of(config);
-  out.model.block_tokens = config.decode.block_tokens;
-  out.slots = config.prefill.slots;
+  out.model = model_options(config, *path);
+  out.memory = memory_settings(config);
   out.chunk_tokens = config.prefill.chunk_tokens;
-  out.send_buffer = config.prefill.send_buffer;
-  out.prefix_cache = config.prefill.prefix_cache;
-  out.batch = config.decode.batch;
-  out.kv_memory = config.decode.kv_memory;
   out.lease = config.cluster.lease;
   out.block_fixed = config.transfer.mode == "block-fixed";
   return out;

@@ -76,6 +76,10 @@ Result<Bytes> Weights::packed_size(const model::Checkpoint& checkpoint, ComputeT
   return Bytes(plan->bytes);
 }
 
+WeightType Weights::stored_type(const model::Checkpoint& checkpoint, ComputeType compute) {
+  return resolve(compute, checkpoint);
+}
+
 Result<Weights> Weights::open(const model::Checkpoint& checkpoint, const PackOptions& options,
                               const Progress& progress) {
   Weights weights;

@@ -62,6 +62,8 @@ class Weights {
                                    const Progress& progress = {});
   // Size of the image that open() would make: memory and disk needed.
   static Result<Bytes> packed_size(const model::Checkpoint& checkpoint, ComputeType compute);
+  // What its matrices would be stored as.
+  static WeightType stored_type(const model::Checkpoint& checkpoint, ComputeType compute);
 
   const model::ModelConfig& config() const { return config_; }
   WeightType type() const { return type_; }

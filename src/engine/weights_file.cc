@@ -11,6 +11,7 @@
 #include <optional>
 #include <system_error>
 
+#include "base/machine_memory.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 
@@ -20,21 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 
 double mebibytes(std::int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
-
-// The kernel's estimate of what can be used without swapping. nullopt: it does not say.
-std::optional<std::int64_t> available_memory() {
-  // /proc files have no size to map or check: read what is there.
-  UniqueFd fd(::open("/proc/meminfo", O_RDONLY | O_CLOEXEC));
-  if (!fd) return std::nullopt;
-  std::array<char, 4096> text{};
-  const ssize_t n = ::read(fd.get(), text.data(), text.size() - 1);
-  if (n <= 0) return std::nullopt;
-  const char* line = std::strstr(text.data(), "MemAvailable:");
-  long long kibibytes = 0;
-  if (line == nullptr || std::sscanf(line, "MemAvailable: %lld kB", &kibibytes) != 1)
-    return std::nullopt;
-  return kibibytes * 1024;
-}
 
 std::unexpected<Error> system_error(const fs::path& path, std::string_view what) {
   const int reason = errno;
@@ -132,13 +118,13 @@ Status pack(const model::Checkpoint& checkpoint, const ImagePlan& plan, const fs
 }  // namespace
 
 Status check_memory(std::int64_t bytes) {
-  const std::optional<std::int64_t> available = available_memory();
-  if (!available || *available >= bytes) return {};
+  const std::optional<Bytes> available = available_memory();
+  if (!available || available->value() >= bytes) return {};
   return error(
       ErrorCode::kTooLarge,
       fmt::format("weights need {:.0f} MiB of memory, {:.0f} MiB are available; stop other "
                   "programs or choose a smaller model",
-                  mebibytes(bytes), mebibytes(*available)));
+                  mebibytes(bytes), mebibytes(available->value())));
 }
 
 Result<MappedFile> open_packed_image(const model::Checkpoint& checkpoint, const ImagePlan& plan,

@@ -126,6 +126,19 @@ Field integer_field(std::string_view key, T& value, std::int64_t low, std::int64
           [&value] { return fmt::format("{}", value); }};
 }
 
+// 0: no limit of its own.
+Field tokens_field(std::string_view key, Tokens& value) {
+  return {key,
+          [&value](const toml::node& node) -> std::string {
+            const auto number = node.value_exact<std::int64_t>();
+            if (!number || *number < 0 || *number > INT32_MAX)
+              return fmt::format("must be a number of tokens, 0 to {}", INT32_MAX);
+            value = Tokens(*number);
+            return "";
+          },
+          [&value] { return fmt::format("{}", value.value()); }};
+}
+
 Field duration_field(std::string_view key, Duration& value, Duration low, Duration high) {
   return {key,
           [&value, low, high](const toml::node& node) -> std::string {
@@ -173,7 +186,9 @@ std::vector<Section> sections(Config& c) {
       {"model",
        {text_field("path", c.model.path), text_field("name", c.model.name),
         choice_field("dtype", c.model.dtype, {"auto", "f32", "bf16"}),
-        choice_field("kernels", c.model.kernels, {"auto", "reference", "avx2", "avx512_bf16"})}},
+        choice_field("kernels", c.model.kernels,
+                     {"auto", "reference", "avx2", "avx512", "avx512_bf16"}),
+        tokens_field("context_max", c.model.context_max)}},
       {"cluster",
        {text_field("directory", c.cluster.directory),
         text_field("weights_directory", c.cluster.weights_directory),

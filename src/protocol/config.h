@@ -19,7 +19,8 @@ struct ModelSection {
   std::string path;              // folder or .gguf; "stories260K" names the model that ships
   std::string name;              // what clients ask for; empty: the file's own name
   std::string dtype = "auto";    // auto: f32 files in f32, everything else in bf16
-  std::string kernels = "auto";  // auto, reference, avx2, avx512_bf16
+  std::string kernels = "auto";  // auto, reference, avx2, avx512, avx512_bf16
+  Tokens context_max{0};  // longest prompt + answer; 0: the model's own. Less takes less memory
 };
 
 struct ClusterSection {
@@ -53,13 +54,15 @@ struct PrefillSection {
   int slots = 4;  // b_p: prompts held at once, from acceptance until their KV has left
   int chunk_tokens =
       256;  // prompt tokens per engine step; larger is faster, smaller lets short prompts pass
-  Bytes send_buffer{0};  // 0: what `slots` prompts of the longest length need, at most 1 GiB
+  Bytes send_buffer{
+      0};  // 0: what `slots` prompts of the longest length need, above 256 MiB only one's
   Bytes prefix_cache{256 * 1024 * 1024};
 };
 
 struct DecodeSection {
-  int batch = 32;      // requests in one step
-  Bytes kv_memory{0};  // 0: what `batch` requests of the longest length need, at most 1 GiB
+  int batch = 32;  // requests in one step
+  Bytes kv_memory{
+      0};  // 0: what `batch` requests of the longest length need, above 1 GiB only two's
   int block_tokens = 16;
 };
 

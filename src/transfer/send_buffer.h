@@ -13,11 +13,12 @@
 
 namespace pd::transfer {
 
+inline constexpr Bytes kRangeAlignment{4096};  // ranges on pages of their own
+
 class SendBuffer {
  public:
-  // Every offset is a multiple of `alignment`, a power of two: 4096 keeps ranges on pages of their
-  // own, 64 on cache lines.
-  explicit SendBuffer(Bytes capacity, Bytes alignment = Bytes(4096));
+  // Every offset is a multiple of `alignment`, a power of two.
+  explicit SendBuffer(Bytes capacity, Bytes alignment = kRangeAlignment);
 
   // The offset of `size` (>= 1) bytes; nullopt: no gap is large enough now.
   std::optional<std::uint64_t> reserve(Bytes size);

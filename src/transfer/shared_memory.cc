@@ -9,12 +9,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 #include <string>
-#include <string_view>
 #include <utility>
 
+#include "base/machine_memory.h"
 #include "transfer/pages.h"
 
 namespace pd::transfer {
@@ -28,39 +26,17 @@ std::unexpected<Error> short_of_memory(std::size_t bytes, int reason) {
                            bytes, std::strerror(reason)));
 }
 
-// The first number in a file that is one, or follows `label`; nullopt: no such file or number.
-std::optional<std::uint64_t> number_in(const char* path, std::string_view label) {
-  std::ifstream in(path);
-  for (std::string line; std::getline(in, line);) {
-    if (!line.starts_with(label)) continue;
-    std::istringstream rest(line.substr(label.size()));
-    std::uint64_t value = 0;
-    if (rest >> value) return value;
-  }
-  return std::nullopt;
-}
-
-// What this process could still use, by the host's account and its control group's.
-std::uint64_t available_memory() {
-  std::uint64_t available = ~std::uint64_t{0};
-  if (const auto kib = number_in("/proc/meminfo", "MemAvailable:")) available = *kib * 1024;
-  const auto limit = number_in("/sys/fs/cgroup/memory.max", "");
-  const auto used = number_in("/sys/fs/cgroup/memory.current", "");
-  if (limit && used) available = std::min(available, *limit - std::min(*limit, *used));
-  return available;
-}
-
 }  // namespace
 
 Result<SharedMemory> SharedMemory::create(Bytes size) {
   const auto bytes = (static_cast<std::size_t>(size.value()) + kPageBytes - 1) & ~(kPageBytes - 1);
   // Nothing else bounds such memory: the kernel would grant it page by page and end processes, this
   // one or others, when none is left.
-  if (const std::uint64_t available = available_memory(); bytes > available) {
+  if (const auto available = available_memory(); available && size > *available) {
     return error(ErrorCode::kNoCapacity,
                  fmt::format("{} bytes of memory for KV transfer: {} are available; lower the "
                              "configured size or free memory",
-                             bytes, available));
+                             bytes, available->value()));
   }
   SharedMemory out;
   out.file_.reset(::memfd_create("pdserve-kv", MFD_CLOEXEC | MFD_ALLOW_SEALING));

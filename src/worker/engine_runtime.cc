@@ -1,9 +1,10 @@
 #include "worker/engine_runtime.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 namespace pd::worker {
-namespace {
 
 engine::ComputeType compute_type(std::string_view dtype) {
   if (dtype == "f32") return engine::ComputeType::kF32;
@@ -11,7 +12,27 @@ engine::ComputeType compute_type(std::string_view dtype) {
   return engine::ComputeType::kAuto;
 }
 
-}  // namespace
+Result<Tokens> served_context(const model::Model& model, Tokens configured) {
+  const Tokens own = model.config().context_max;
+  if (configured.value() == 0) return own;
+  if (configured <= own) return configured;
+  return error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("[model] context_max: {} is more than the model's {}; lower it, or leave "
+                  "it out",
+                  configured.value(), own.value()));
+}
+
+protocol::KvLayout kv_layout(const model::ModelConfig& config, protocol::KvDType dtype,
+                             int block_tokens) {
+  protocol::KvLayout layout;
+  layout.dtype = dtype;
+  layout.layers = static_cast<std::uint16_t>(config.layers);
+  layout.kv_heads = static_cast<std::uint16_t>(config.kv_heads);
+  layout.head_dim = static_cast<std::uint16_t>(config.head_dim);
+  layout.block_tokens = static_cast<std::uint16_t>(block_tokens);
+  return layout;
+}
 
 Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& options,
                                                        std::atomic<double>& fraction) {
@@ -22,6 +43,9 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   auto opened = model::Model::open(options.path);
   if (!opened) return std::unexpected(opened.error());
   out->model = std::make_unique<model::Model>(std::move(*opened));
+  auto context = served_context(*out->model, options.context_max);
+  if (!context) return std::unexpected(context.error());
+  out->context_max = *context;
   auto weights = engine::Weights::open(
       *out->model->checkpoint, {compute_type(options.dtype), options.pack_directory},
       [&fraction](Bytes done, Bytes total) {
@@ -29,12 +53,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
       });
   if (!weights) return std::unexpected(weights.error());
   out->weights = std::make_unique<engine::Weights>(std::move(*weights));
-  const model::ModelConfig& config = out->model->config();
-  out->layout.dtype = out->kernels->kv_dtype(out->weights->type());
-  out->layout.layers = static_cast<std::uint16_t>(config.layers);
-  out->layout.kv_heads = static_cast<std::uint16_t>(config.kv_heads);
-  out->layout.head_dim = static_cast<std::uint16_t>(config.head_dim);
-  out->layout.block_tokens = static_cast<std::uint16_t>(options.block_tokens);
+  out->layout = kv_layout(out->model->config(), out->kernels->kv_dtype(out->weights->type()),
+                          options.block_tokens);
   out->layout.weights_digest = out->weights->digest();
   fraction = 1.0;
   return out;

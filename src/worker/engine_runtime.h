@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "base/thread_pool.h"
@@ -22,9 +23,18 @@ struct ModelOptions {
   std::string dtype = "auto";
   std::string kernels = "auto";
   std::filesystem::path pack_directory;
+  Tokens context_max{0};  // 0: the model's own
   int threads = 1;
   int block_tokens = 16;
 };
+
+engine::ComputeType compute_type(std::string_view dtype);
+
+// The longest request that is served. kInvalidArgument: more than the model was made for.
+Result<Tokens> served_context(const model::Model& model, Tokens configured);
+
+protocol::KvLayout kv_layout(const model::ModelConfig& config, protocol::KvDType dtype,
+                             int block_tokens);
 
 // What all roles of a process share: read-only after create().
 struct LoadedModel {
@@ -32,6 +42,7 @@ struct LoadedModel {
   std::unique_ptr<engine::Weights> weights;
   const engine::Kernels* kernels = nullptr;
   protocol::KvLayout layout;
+  Tokens context_max;
 
   // Maps or packs the weights; `fraction` goes from 0 to 1 meanwhile and may be read by other
   // threads.

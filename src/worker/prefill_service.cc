@@ -103,9 +103,9 @@ std::optional<Error> PrefillService::refusal(const protocol::PrefillRequest& req
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("a token id is outside the vocabulary of {}", config.vocab)};
   }
-  if (tokens > config.context_max) {
+  if (tokens > loaded_.context_max) {
     return Error{ErrorCode::kTooLarge, fmt::format("{} tokens, the context holds {}",
-                                                   tokens.value(), config.context_max.value())};
+                                                   tokens.value(), loaded_.context_max.value())};
   }
   const Bytes room = request.warm_up ? warm_up_bytes(loaded_.layout) : buffer_.capacity();
   if (size > room) {

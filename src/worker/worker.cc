@@ -15,8 +15,6 @@
 namespace pd::worker {
 namespace {
 
-constexpr Bytes kMemoryDefaultMax{std::int64_t{1} << 30};
-constexpr Bytes kRangeAlignment{4096};  // the send buffer rounds each range up to it
 constexpr Duration kRegisterPause = std::chrono::milliseconds(200);
 constexpr Duration kDrainCheck = std::chrono::milliseconds(50);
 
@@ -249,13 +247,8 @@ Status Worker::start_services() {
 
 Status Worker::start_prefill() {
   const protocol::KvLayout& layout = loaded_->layout;
-  Bytes size = options_.send_buffer;
-  if (size.value() == 0) {
-    const Bytes longest = transfer::range_bytes(layout, loaded_->model->config().context_max);
-    const Bytes each = longest + kRangeAlignment;
-    size = std::min(each * options_.slots, std::max(kMemoryDefaultMax, each));
-  }
-  size = size + kRangeAlignment + PrefillService::warm_up_bytes(layout);
+  const Bytes size = send_buffer_size(layout, loaded_->context_max, options_.memory) +
+                     transfer::kRangeAlignment + PrefillService::warm_up_bytes(layout);
   // The transport is the transfer thread's; this waits for it once, while nothing is served yet.
   std::promise<Result<transfer::ExposedRegion>> exposed;
   auto answer = exposed.get_future();
@@ -268,9 +261,9 @@ Status Worker::start_prefill() {
   if (!region) return std::unexpected(region.error());
   region_ = *region;
   PrefillServiceOptions options;
-  options.slots.slots = options_.slots;
+  options.slots.slots = options_.memory.slots;
   options.chunk_tokens = options_.chunk_tokens;
-  options.prefix_cache = options_.prefix_cache;
+  options.prefix_cache = options_.memory.prefix_cache;
   options.lease = options_.lease;
   options.threads = options_.model.threads;
   options.seed = options_.seed;
@@ -283,13 +276,9 @@ Status Worker::start_prefill() {
 
 Status Worker::start_decode() {
   const protocol::KvLayout& layout = loaded_->layout;
-  Bytes memory = options_.kv_memory;
-  if (memory.value() == 0) {
-    const Bytes longest = layout.range(loaded_->model->config().context_max);
-    memory = std::min(longest * options_.batch, std::max(kMemoryDefaultMax, longest + longest));
-  }
+  const Bytes memory = kv_pool_size(layout, loaded_->context_max, options_.memory);
   DecodeServiceOptions options;
-  options.batch = options_.batch;
+  options.batch = options_.memory.batch;
   options.blocks = engine::KvPool::blocks_in(layout, memory);
   if (options.blocks.value() < 1) {
     return error(

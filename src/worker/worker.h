@@ -17,6 +17,7 @@
 #include "protocol/control_messages.h"
 #include "worker/decode_service.h"
 #include "worker/engine_runtime.h"
+#include "worker/memory_plan.h"
 #include "worker/prefill_service.h"
 #include "worker/transfer_thread.h"
 
@@ -30,14 +31,8 @@ struct WorkerOptions {
       controller;  // registers there; without one somebody must assign the role by hand
   std::string secret;
   ModelOptions model;
-  int slots = 4;
+  MemorySettings memory;
   int chunk_tokens = 256;
-  Bytes send_buffer{
-      0};  // 0: what the slots need for the longest prompts, at most kMemoryDefaultMax
-  Bytes prefix_cache{0};
-  int batch = 32;
-  Bytes kv_memory{
-      0};  // 0: what the batch needs for the longest requests, at most kMemoryDefaultMax
   Duration lease{std::chrono::seconds(5)};
   bool block_fixed = false;
   std::uint64_t seed = 0;
