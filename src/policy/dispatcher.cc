@@ -21,8 +21,15 @@ Dispatcher::Dispatcher(const DispatcherOptions& options)
     : options_(options),
       prefill_(options.pool),
       decode_(options.pool),
-      no_prefill_since_(Time{}),
-      no_decode_since_(Time{}) {}
+      prefill_vacancy_{.empty = Time{}, .deaf = {}},
+      decode_vacancy_{.empty = Time{}, .deaf = {}} {}
+
+std::optional<Time> Dispatcher::Vacancy::ends(Duration patience) const {
+  std::optional<Time> since = deaf;
+  if (empty && *empty != Time{}) keep_earliest(since, empty);
+  if (!since) return std::nullopt;
+  return *since + patience;
+}
 
 Role Dispatcher::role_of(WorkerId worker) const {
   const auto it = members_.find(worker);
@@ -66,8 +73,8 @@ void Dispatcher::on_topology(const std::vector<Member>& members, Time now) {
     else if (!since)
       since = now;
   };
-  note_empty(no_prefill_since_, prefill_.empty());
-  note_empty(no_decode_since_, decode_.empty());
+  note_empty(prefill_vacancy_.empty, prefill_.empty());
+  note_empty(decode_vacancy_.empty, decode_.empty());
 }
 
 void Dispatcher::fail_worker(WorkerId worker, const Error& fault, Time now) {
@@ -75,13 +82,27 @@ void Dispatcher::fail_worker(WorkerId worker, const Error& fault, Time now) {
   if (link == links_.end()) return;
   const auto held = link->second.held;  // settling changes the set
   for (const auto& [request, leg] : held) {
-    with(request, now, [&, number = leg](RequestLife& life) { life.on_fault(number, fault); });
+    with(request, now,
+         [&, number = leg](RequestLife& life) { life.on_fault(number, fault, true); });
   }
 }
 
 void Dispatcher::worker_faulted(WorkerId worker, Time now) {
   prefill_.on_fault(worker, now);
   decode_.on_fault(worker, now);
+  note_deaf(worker, now);
+}
+
+void Dispatcher::note_deaf(WorkerId worker, Time now) {
+  const Role role = role_of(worker);
+  if (prefills(role) && !prefill_vacancy_.deaf) prefill_vacancy_.deaf = now;
+  if (decodes(role) && !decode_vacancy_.deaf) decode_vacancy_.deaf = now;
+}
+
+void Dispatcher::worker_answered(WorkerId worker) {
+  const Role role = role_of(worker);
+  if (prefills(role)) prefill_vacancy_.deaf.reset();
+  if (decodes(role)) decode_vacancy_.deaf.reset();
 }
 
 // ---- requests ----
@@ -92,8 +113,10 @@ void Dispatcher::submit(RequestId id, const Deadlines& deadlines, std::optional<
       id, Request{RequestLife(options_.request), deadlines, preferred, next_order_++, {}, {}});
   CHECK(inserted);
   totals_.emplace(deadlines.total, id);
-  if (no_prefill_since_ && *no_prefill_since_ == Time{}) no_prefill_since_ = now;
-  if (no_decode_since_ && *no_decode_since_ == Time{}) no_decode_since_ = now;
+  for (Vacancy* vacancy : {&prefill_vacancy_, &decode_vacancy_}) {
+    if (vacancy->empty && *vacancy->empty == Time{}) vacancy->empty = now;
+  }
+  if (wait_prefill_.empty()) prefill_vacancy_.deaf.reset();  // what was long ago says nothing
   file(id, it->second);
 }
 
@@ -169,10 +192,14 @@ void Dispatcher::count_leg(RequestId id, std::optional<RequestLife::Leg>& counte
 void Dispatcher::on_accepted(RequestId request, LegNumber leg, Time now) {
   with(request, now, [&](RequestLife& life) {
     life.on_accepted(leg);
-    if (life.prefill_leg() && life.prefill_leg()->number == leg)
+    if (life.prefill_leg() && life.prefill_leg()->number == leg) {
       prefill_.on_accepted(life.prefill_leg()->worker);
-    if (life.decode_leg() && life.decode_leg()->number == leg)
+      worker_answered(life.prefill_leg()->worker);
+    }
+    if (life.decode_leg() && life.decode_leg()->number == leg) {
       decode_.on_accepted(life.decode_leg()->worker);
+      worker_answered(life.decode_leg()->worker);
+    }
   });
 }
 
@@ -187,7 +214,9 @@ void Dispatcher::on_rejected(RequestId request, LegNumber leg, Duration hint, Ti
   });
   // After the leg was taken off the books: giving it up must not look like a place that became
   // free.
-  if (by) pool(by->first).on_rejected(by->second, hint, now);
+  if (!by) return;
+  pool(by->first).on_rejected(by->second, hint, now);
+  worker_answered(by->second);
 }
 
 bool Dispatcher::on_tokens(RequestId request, LegNumber leg, std::uint32_t index,
@@ -199,6 +228,7 @@ bool Dispatcher::on_tokens(RequestId request, LegNumber leg, std::uint32_t index
 }
 
 void Dispatcher::on_prefilled(RequestId request, LegNumber leg, Time now) {
+  if (wait_decode_.empty()) decode_vacancy_.deaf.reset();
   with(request, now, [&](RequestLife& life) { life.on_prefilled(leg); });
 }
 
@@ -221,7 +251,7 @@ void Dispatcher::on_fault(RequestId request, LegNumber leg, const Error& fault, 
     if (life.prefill_leg() && life.prefill_leg()->number == leg)
       worker = life.prefill_leg()->worker;
     if (life.decode_leg() && life.decode_leg()->number == leg) worker = life.decode_leg()->worker;
-    life.on_fault(leg, fault);
+    life.on_fault(leg, fault, worker_fault);
   });
   if (worker && worker_fault) worker_faulted(*worker, now);
 }
@@ -234,6 +264,7 @@ void Dispatcher::on_heard(WorkerId worker, const std::vector<Renew::Held>& unkno
   link->second.next = now + options_.renew_every;
   prefill_.on_answered(worker);
   decode_.on_answered(worker);
+  worker_answered(worker);
   // Its lease ended there, and the stream should have said so. What the worker sent before it
   // forgot a leg may still be on its way, so one answer proves nothing; two of them, a renewal
   // apart, do.
@@ -270,18 +301,20 @@ void Dispatcher::end_overdue(Time now) {
   const auto end_first = [&](std::map<WaitKey, RequestId>& waiting, RequestEnd::Why why) {
     with(waiting.begin()->second, now, [why](RequestLife& life) { life.finish({why, {}}); });
   };
-  const auto passed = [&](const std::optional<Time>& since) {
-    return since && *since != Time{} && now - *since >= options_.empty_patience;
+  const auto passed = [&](const Vacancy& vacancy) {
+    const auto end = vacancy.ends(options_.empty_patience);
+    return end && *end <= now;
   };
-  while (passed(no_prefill_since_) && !wait_prefill_.empty())
+  while (passed(prefill_vacancy_) && !wait_prefill_.empty())
     end_first(wait_prefill_, RequestEnd::Why::kNoWorker);
-  while (passed(no_decode_since_) && !wait_decode_.empty())
+  while (passed(decode_vacancy_) && !wait_decode_.empty())
     end_first(wait_decode_, RequestEnd::Why::kNoWorker);
   // Only before its first token: a stream that is being resumed has met its TTFT.
   for (auto it = wait_prefill_.begin(); it != wait_prefill_.end() && it->first.first <= now;) {
     const RequestId id = (it++)->second;
     if (requests_.at(id).life.emitted() > 0) continue;
-    const auto why = no_prefill_since_ ? RequestEnd::Why::kNoWorker : RequestEnd::Why::kBusy;
+    const bool nobody = prefill_vacancy_.empty || prefill_vacancy_.deaf;
+    const auto why = nobody ? RequestEnd::Why::kNoWorker : RequestEnd::Why::kBusy;
     with(id, now, [why](RequestLife& life) { life.finish({why, {}}); });
   }
 }
@@ -340,6 +373,7 @@ void Dispatcher::check_links(Time now) {
   for (const WorkerId worker : fell_silent) {
     prefill_.on_silent(worker);
     decode_.on_silent(worker);
+    note_deaf(worker, now);
     fail_worker(worker, {ErrorCode::kUnavailable, "the instance does not answer"}, now);
   }
 }
@@ -355,11 +389,11 @@ std::optional<Time> Dispatcher::next_deadline() const {
   }
   if (!wait_prefill_.empty()) {
     keep_earliest(next, prefill_.next_unblock(polled_at_));
-    if (no_prefill_since_) keep_earliest(next, *no_prefill_since_ + options_.empty_patience);
+    keep_earliest(next, prefill_vacancy_.ends(options_.empty_patience));
   }
   if (!wait_decode_.empty()) {
     keep_earliest(next, decode_.next_unblock(polled_at_));
-    if (no_decode_since_) keep_earliest(next, *no_decode_since_ + options_.empty_patience);
+    keep_earliest(next, decode_vacancy_.ends(options_.empty_patience));
   }
   for (const auto& [worker, link] : links_) {
     if (link.outstanding && !link.silent) keep_earliest(next, link.asked + options_.silent_after);

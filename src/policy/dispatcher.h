@@ -41,8 +41,8 @@ struct DispatcherOptions {
   // (G1: 3 s).
   Duration renew_every{std::chrono::milliseconds(500)};
   Duration silent_after{std::chrono::milliseconds(2000)};
-  // How long a role may have no worker at all before requests are told so (503): above a
-  // replacement's start.
+  // How long a role may have no worker at all, or none that answers, before requests are told so
+  // (503): above a replacement's start.
   Duration empty_patience{std::chrono::seconds(20)};
 };
 
@@ -138,6 +138,13 @@ class Dispatcher {
     std::set<std::pair<RequestId, LegNumber>> held;
     std::set<std::pair<RequestId, LegNumber>> unknown;  // to the worker, as of its last answer
   };
+  // Since when a role has nobody to serve it; none: it has.
+  struct Vacancy {
+    std::optional<Time> empty;  // no member of that role admits; Time{}: since before any request
+    std::optional<Time> deaf;   // members were asked, and none has answered since
+    // When requests are told, told that nothing changes; nullopt: not in sight.
+    std::optional<Time> ends(Duration patience) const;
+  };
   using WaitKey = std::pair<Time, std::uint64_t>;  // deadline, then order of arrival
 
   // Runs `event` on the request's life if it still exists, then brings the books in line with it.
@@ -149,6 +156,8 @@ class Dispatcher {
   void count_leg(RequestId id, std::optional<RequestLife::Leg>& counted,
                  const std::optional<RequestLife::Leg>& held, Role role, Time now);
   void worker_faulted(WorkerId worker, Time now);
+  void note_deaf(WorkerId worker, Time now);
+  void worker_answered(WorkerId worker);
   void fail_worker(WorkerId worker, const Error& fault, Time now);
   void place_prefills(Time now);
   void place_decodes(Time now);
@@ -164,9 +173,9 @@ class Dispatcher {
   std::map<RequestId, Request> requests_;
   std::map<WaitKey, RequestId> wait_prefill_, wait_decode_;
   std::set<std::pair<Time, RequestId>> totals_;
-  std::optional<Time> no_prefill_since_, no_decode_since_;  // no member of that role admits
-  Time last_freed_{};                                       // a P's place became free
-  Duration freed_every_{std::chrono::milliseconds(50)};     // moving average between two of those
+  Vacancy prefill_vacancy_, decode_vacancy_;
+  Time last_freed_{};                                    // a P's place became free
+  Duration freed_every_{std::chrono::milliseconds(50)};  // moving average between two of those
   std::vector<DispatchAction> actions_;
   std::uint64_t next_order_ = 0;
   int silent_ = 0;

@@ -105,6 +105,48 @@ TEST_F(DispatcherTest, NoWorkerForLongIsToldSo) {
   EXPECT_EQ(ended[0].end.why, RequestEnd::Why::kNoWorker);
 }
 
+// Answers every leg with a fault of its worker until `until`; the end, if one comes.
+std::optional<RequestEnd> refuse_all(Dispatcher& dispatcher, Time& now, Time until, int& asked) {
+  while (now < until) {
+    for (const auto& action : dispatcher.poll(now)) {
+      if (const auto* finish = std::get_if<Finish>(&action)) return finish->end;
+      if (const auto* leg = std::get_if<SendPrefill>(&action)) {
+        ++asked;
+        dispatcher.on_fault(leg->request, leg->leg, {ErrorCode::kUnavailable, "refused"}, true,
+                            now);
+      }
+    }
+    now = std::max(now, *dispatcher.next_deadline());
+  }
+  return std::nullopt;
+}
+
+TEST_F(DispatcherTest, AGroupThatNobodyAnswersForIsSaidToHaveNoWorker) {
+  submit(1, seconds(300));
+  const Time start = now_;
+  int asked = 0;
+  const auto end = refuse_all(dispatcher_, now_, start + seconds(60), asked);
+  ASSERT_TRUE(end);
+  EXPECT_EQ(end->why, RequestEnd::Why::kNoWorker);
+  EXPECT_EQ(now_ - start, DispatcherOptions{}.empty_patience);
+  EXPECT_GT(asked, 8);
+  EXPECT_LT(asked, 40) << "asked ever less often";
+}
+
+TEST_F(DispatcherTest, AnOldSilenceIsNotHeldAgainstALaterRequest) {
+  submit(1);
+  int asked = 0;
+  EXPECT_FALSE(refuse_all(dispatcher_, now_, now_ + seconds(1), asked));
+  dispatcher_.cancel({0, 1}, now_);
+  EXPECT_EQ(polled<Finish>().size(), 1u);
+  now_ += seconds(3600);
+  submit(2);
+  EXPECT_TRUE(polled<Finish>().empty());
+  now_ += seconds(1);
+  EXPECT_TRUE(polled<Finish>().empty());
+  EXPECT_EQ(dispatcher_.in_flight(), 1u);
+}
+
 TEST_F(DispatcherTest, AMemberThatLeavesIsAFaultOfItsLegs) {
   submit(1);
   const auto p = polled<SendPrefill>();

@@ -87,7 +87,7 @@ void RequestLife::on_evicted(LegNumber leg) {
   restart();
 }
 
-void RequestLife::on_fault(LegNumber leg, const Error& fault) {
+void RequestLife::on_fault(LegNumber leg, const Error& fault, bool unreached) {
   const bool on_prefill = holds(prefill_, leg);
   if (!on_prefill && !holds(decode_, leg)) return;
   std::optional<Leg>& held = on_prefill ? prefill_ : decode_;
@@ -101,9 +101,10 @@ void RequestLife::on_fault(LegNumber leg, const Error& fault) {
   } else if (accepted) {
     crash(fault);
   } else if (prefill_) {
-    // It never reached D, and P still holds the KV. Counted: one that no D can be reached for must
-    // end.
-    if (placed_again()) phase_ = RequestPhase::kWaitingDecode;
+    // It never joined D, and P still holds the KV.
+    if (unreached || placed_again()) phase_ = RequestPhase::kWaitingDecode;
+  } else if (on_prefill && unreached) {
+    phase_ = RequestPhase::kWaitingPrefill;
   } else {
     restart();
   }

@@ -50,7 +50,8 @@ struct RequestEnd {
 
 struct RequestLimits {
   int crashes_max = 2;  // faults of workers that had accepted it; one more ends it (G8)
-  // New legs for any cause but a rejection (evictions, ended leases, unreachable workers).
+  // New legs for any cause but a rejection or an instance that could not be reached (evictions,
+  // ended leases, refusals).
   int restarts_max = 8;
 };
 
@@ -95,8 +96,11 @@ class RequestLife {
   void on_released(LegNumber leg, bool pulled);
   void on_evicted(LegNumber leg);
   // The leg is over without more to come. A fault that blames the request (invalid, unsupported,
-  // too large, too late) ends it; any other costs a crash if the worker had accepted it.
-  void on_fault(LegNumber leg, const Error& fault);
+  // too large, too late) ends it; any other costs a crash if the worker had accepted it, and if not
+  // a restart. `unreached`: the worker is gone or does not answer, so a leg it never accepted costs
+  // nothing; who places the next one sees to it that such workers are asked ever less often, and
+  // that the time for it ends.
+  void on_fault(LegNumber leg, const Error& fault, bool unreached = false);
 
   // Ends it from outside; cancels every leg. No effect when done.
   void finish(RequestEnd end);

@@ -150,13 +150,29 @@ TEST(RequestLife, AFaultThatBlamesTheRequestEndsItBeforeItIsAcceptedToo) {
   }
 }
 
-TEST(RequestLife, ADThatCannotBeReachedIsNotAskedForEver) {
+TEST(RequestLife, ADThatRefusesIsNotAskedForEver) {
   LegNumber p = 0;
   RequestLife life = prefilled(&p);
   int tries = 0;
   for (; !life.done() && tries < 100; ++tries) life.on_fault(life.place_decode(kD), kGone);
   EXPECT_EQ(tries, RequestLimits{}.restarts_max + 1);
   EXPECT_EQ(life.end()->why, RequestEnd::Why::kFailed);
+}
+
+TEST(RequestLife, InstancesThatAreGoneCostARequestNothing) {
+  RequestLife life{RequestLimits{}};
+  for (int i = 0; i < 100; ++i) life.on_fault(life.place_prefill(kP), kGone, true);
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+  const LegNumber p = life.place_prefill(kP);
+  life.on_accepted(p);
+  ASSERT_TRUE(life.on_tokens(p, 0, 1, false));
+  life.on_prefilled(p);
+  for (int i = 0; i < 100; ++i) life.on_fault(life.place_decode(kD), kGone, true);
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingDecode);
+  EXPECT_EQ(life.crashes() + life.restarts(), 0);
+  // An instance that had accepted it is another matter.
+  life.on_fault(p, kGone, true);
+  EXPECT_EQ(life.crashes(), 1);
 }
 
 TEST(RequestLife, AGapInTheOutputIsAFaultNotAShorterAnswer) {

@@ -1,0 +1,188 @@
+// The gateway's dispatcher against whole groups in virtual time, by seed. A failure prints the
+// seed; PD_SIM_SEED and PD_SIM_SEEDS replay it, or run more.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "group_world.h"
+
+namespace pd::sim {
+namespace {
+
+using policy::RequestEnd;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+std::uint64_t number(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+template <typename Options, typename Check>
+void for_each_seed(std::uint64_t count, Options&& options_of, Check&& check) {
+  const std::uint64_t first = number("PD_SIM_SEED", 1);
+  for (std::uint64_t seed = first; seed < first + number("PD_SIM_SEEDS", count); ++seed) {
+    WorldOptions options = options_of(seed);
+    options.seed = seed;
+    GroupWorld world(options);
+    world.run();
+    ASSERT_EQ(world.breach(), "") << "PD_SIM_SEED=" << seed << " PD_SIM_SEEDS=1";
+    check(world);
+    if (testing::Test::HasFatalFailure()) FAIL() << "PD_SIM_SEED=" << seed << " PD_SIM_SEEDS=1";
+  }
+}
+
+void expect_all(const GroupWorld& world, RequestEnd::Why why) {
+  for (const auto& [id, outcome] : world.outcomes()) {
+    ASSERT_EQ(outcome.end.why, why) << "request " << id.low << ": " << outcome.end.error.message
+                                    << ", " << outcome.got << " of " << outcome.wanted;
+  }
+}
+
+// Faults are not the request's: this many are survived.
+policy::RequestLimits patient() { return {.crashes_max = 1000, .restarts_max = 1000}; }
+
+TEST(DispatcherSim, TheSameSeedIsTheSameHistory) {
+  WorldOptions options;
+  options.kills = 3;
+  options.freezes = 2;
+  options.cancel_share = 0.1;
+  GroupWorld one(options), two(options);
+  options.seed = 2;
+  GroupWorld other(options);
+  for (GroupWorld* world : {&one, &two, &other}) world->run();
+  EXPECT_EQ(one.log_hash(), two.log_hash());
+  EXPECT_EQ(one.events(), two.events());
+  EXPECT_NE(one.log_hash(), other.log_hash());
+}
+
+TEST(DispatcherSim, WithoutFaultsEverythingCompletes) {
+  for_each_seed(
+      40,
+      [](std::uint64_t seed) {
+        WorldOptions options;
+        options.prefill = 1 + static_cast<int>(seed % 3);
+        options.decode = 1 + static_cast<int>(seed / 3 % 3);
+        return options;
+      },
+      [](const GroupWorld& world) { expect_all(world, RequestEnd::Why::kCompleted); });
+}
+
+TEST(DispatcherSim, EveryRequestSurvivesKillsVanishingsAndFreezes) {
+  for_each_seed(
+      200,
+      [](std::uint64_t seed) {
+        WorldOptions options;
+        options.kills = static_cast<int>(seed % 4);
+        options.vanishes = static_cast<int>(seed / 4 % 3);
+        options.freezes = static_cast<int>(seed / 12 % 4);
+        options.dispatcher.request = patient();
+        return options;
+      },
+      [](const GroupWorld& world) { expect_all(world, RequestEnd::Why::kCompleted); });
+}
+
+TEST(DispatcherSim, AggregatedInstancesToo) {
+  for_each_seed(
+      60,
+      [](std::uint64_t seed) {
+        WorldOptions options;
+        options.prefill = options.decode = 0;
+        options.both = 2 + static_cast<int>(seed % 3);
+        options.kills = static_cast<int>(seed % 3);
+        options.freezes = static_cast<int>(seed / 3 % 2);
+        options.dispatcher.request = patient();
+        return options;
+      },
+      [](const GroupWorld& world) { expect_all(world, RequestEnd::Why::kCompleted); });
+}
+
+TEST(DispatcherSim, WithTheDefaultLimitsFewCrashesAreSurvivedAndNoneIsLost) {
+  int poisoned = 0, completed = 0;
+  for_each_seed(
+      100,
+      [](std::uint64_t) {
+        WorldOptions options;
+        options.kills = 6;
+        options.vanishes = 2;
+        return options;
+      },
+      [&](const GroupWorld& world) {
+        for (const auto& [id, outcome] : world.outcomes()) {
+          poisoned += outcome.end.why == RequestEnd::Why::kPoison;
+          completed += outcome.end.why == RequestEnd::Why::kCompleted;
+          ASSERT_TRUE(outcome.end.why == RequestEnd::Why::kCompleted ||
+                      outcome.end.why == RequestEnd::Why::kPoison)
+              << static_cast<int>(outcome.end.why) << ": " << outcome.end.error.message;
+        }
+      });
+  EXPECT_LT(poisoned * 20, completed);
+}
+
+TEST(DispatcherSim, ClientsThatLeaveLeaveNothingBehind) {
+  for_each_seed(
+      100,
+      [](std::uint64_t seed) {
+        WorldOptions options;
+        options.cancel_share = 0.7;
+        options.kills = static_cast<int>(seed % 3);
+        options.freezes = static_cast<int>(seed / 3 % 3);
+        options.dispatcher.request = patient();
+        return options;
+      },
+      [](const GroupWorld& world) {
+        for (const auto& [id, outcome] : world.outcomes()) {
+          ASSERT_TRUE(outcome.end.why == RequestEnd::Why::kCompleted ||
+                      outcome.end.why == RequestEnd::Why::kCancelled);
+        }
+      });
+}
+
+TEST(DispatcherSim, AShortPoolEvictsAndPlacesAgain) {
+  int evictions = 0;
+  for_each_seed(
+      60,
+      [](std::uint64_t) {
+        WorldOptions options;
+        options.blocks = BlockCount(40);
+        options.output_max = 300;
+        options.dispatcher.request = patient();
+        return options;
+      },
+      [&](const GroupWorld& world) {
+        expect_all(world, RequestEnd::Why::kCompleted);
+        evictions += world.evictions();
+      });
+  EXPECT_GT(evictions, 0);
+}
+
+TEST(DispatcherSim, OverloadEndsAsBusyAtTheTtftLimitAndServesTheRestInTime) {
+  int busy = 0, completed = 0;
+  for_each_seed(
+      30,
+      [](std::uint64_t) {
+        WorldOptions options;
+        options.prefill = options.decode = 1;
+        options.requests = 600;
+        options.ttft_limit = milliseconds(400);
+        return options;
+      },
+      [&](const GroupWorld& world) {
+        for (const auto& [id, outcome] : world.outcomes()) {
+          if (outcome.end.why == RequestEnd::Why::kBusy) {
+            ++busy;
+            ASSERT_EQ(*outcome.ended, outcome.first_limit);
+            ASSERT_EQ(outcome.got, 0u);
+          } else {
+            ++completed;
+            ASSERT_EQ(outcome.end.why, RequestEnd::Why::kCompleted);
+          }
+        }
+      });
+  EXPECT_GT(busy, 100);
+  EXPECT_GT(completed, 100);
+}
+
+}  // namespace
+}  // namespace pd::sim
