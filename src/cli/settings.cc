@@ -97,7 +97,7 @@ worker::ModelOptions model_options(const protocol::Config& config,
                            : std::filesystem::path(config.cluster.weights_directory);
   out.context_max = config.model.context_max;
   out.threads = threads_of(config);
-  out.block_tokens = config.decode.block_tokens;
+  out.block_tokens = static_cast<std::uint16_t>(config.decode.block_tokens);
   return out;
 }
 

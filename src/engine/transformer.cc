@@ -58,15 +58,21 @@ struct AttentionItem {
 
 }  // namespace
 
-protocol::KvLayout kv_layout(const Weights& weights, const Kernels& kernels,
-                             std::uint16_t block_tokens) {
-  const model::ModelConfig& config = weights.config();
-  return {.dtype = kernels.kv_dtype(weights.type()),
+protocol::KvLayout kv_layout(const model::ModelConfig& config, WeightType type,
+                             const Kernels& kernels, std::uint16_t block_tokens) {
+  return {.dtype = kernels.kv_dtype(type),
           .layers = static_cast<std::uint16_t>(config.layers),
           .kv_heads = static_cast<std::uint16_t>(config.kv_heads),
           .head_dim = static_cast<std::uint16_t>(config.head_dim),
           .block_tokens = block_tokens,
-          .weights_digest = weights.digest()};
+          .weights_digest = 0};
+}
+
+protocol::KvLayout kv_layout(const Weights& weights, const Kernels& kernels,
+                             std::uint16_t block_tokens) {
+  protocol::KvLayout layout = kv_layout(weights.config(), weights.type(), kernels, block_tokens);
+  layout.weights_digest = weights.digest();
+  return layout;
 }
 
 struct Transformer::Impl {

@@ -20,6 +20,8 @@ namespace pd::engine {
 
 // How K and V of these weights are stored when these kernels compute them. Two sides may hand KV to
 // each other only if this is equal.
+protocol::KvLayout kv_layout(const model::ModelConfig& config, WeightType type,
+                             const Kernels& kernels, std::uint16_t block_tokens);  // digest: 0
 protocol::KvLayout kv_layout(const Weights& weights, const Kernels& kernels,
                              std::uint16_t block_tokens);
 

@@ -229,7 +229,7 @@ void DecodeService::on_progress(std::vector<Progress> step) {
   }
 }
 
-void DecodeService::give_up(const policy::Holder& id, std::optional<protocol::Frame> last) {
+void DecodeService::give_up(policy::Holder id, std::optional<protocol::Frame> last) {
   const auto it = held_.find(id);
   if (it == held_.end() || it->second.given_up) return;
   Held& held = it->second;
@@ -244,7 +244,7 @@ void DecodeService::give_up(const policy::Holder& id, std::optional<protocol::Fr
   }
 }
 
-void DecodeService::release(const policy::Holder& id, bool finished, bool blocks_gone) {
+void DecodeService::release(policy::Holder id, bool finished, bool blocks_gone) {
   if (!blocks_gone) {
     std::lock_guard lock(blocks_mutex_);
     blocks_.release(id, finished);

@@ -100,8 +100,9 @@ class DecodeService {
   void on_pulled(const policy::Holder& id, const Result<transfer::HandoffStats>& result);
   void join(const policy::Holder& id, Held& held);
   void on_progress(std::vector<Progress> step);
-  void give_up(const policy::Holder& id, std::optional<protocol::Frame> last);
-  void release(const policy::Holder& id, bool finished, bool blocks_gone);
+  // By value: the caller's may be the key of what goes.
+  void give_up(policy::Holder id, std::optional<protocol::Frame> last);
+  void release(policy::Holder id, bool finished, bool blocks_gone);
   void arm_lease_timer();
   Duration hint();
 

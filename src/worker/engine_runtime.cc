@@ -23,17 +23,6 @@ Result<Tokens> served_context(const model::Model& model, Tokens configured) {
                   configured.value(), own.value()));
 }
 
-protocol::KvLayout kv_layout(const model::ModelConfig& config, protocol::KvDType dtype,
-                             int block_tokens) {
-  protocol::KvLayout layout;
-  layout.dtype = dtype;
-  layout.layers = static_cast<std::uint16_t>(config.layers);
-  layout.kv_heads = static_cast<std::uint16_t>(config.kv_heads);
-  layout.head_dim = static_cast<std::uint16_t>(config.head_dim);
-  layout.block_tokens = static_cast<std::uint16_t>(block_tokens);
-  return layout;
-}
-
 Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& options,
                                                        std::atomic<double>& fraction) {
   auto out = std::make_unique<LoadedModel>();
@@ -53,9 +42,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
       });
   if (!weights) return std::unexpected(weights.error());
   out->weights = std::make_unique<engine::Weights>(std::move(*weights));
-  out->layout = kv_layout(out->model->config(), out->kernels->kv_dtype(out->weights->type()),
-                          options.block_tokens);
-  out->layout.weights_digest = out->weights->digest();
+  out->layout = engine::kv_layout(*out->weights, *out->kernels, options.block_tokens);
   fraction = 1.0;
   return out;
 }

@@ -25,16 +25,13 @@ struct ModelOptions {
   std::filesystem::path pack_directory;
   Tokens context_max{0};  // 0: the model's own
   int threads = 1;
-  int block_tokens = 16;
+  std::uint16_t block_tokens = 16;
 };
 
 engine::ComputeType compute_type(std::string_view dtype);
 
 // The longest request that is served. kInvalidArgument: more than the model was made for.
 Result<Tokens> served_context(const model::Model& model, Tokens configured);
-
-protocol::KvLayout kv_layout(const model::ModelConfig& config, protocol::KvDType dtype,
-                             int block_tokens);
 
 // What all roles of a process share: read-only after create().
 struct LoadedModel {

@@ -46,7 +46,7 @@ Result<MemoryPlan> MemoryPlan::make(const model::Model& model, const ModelOption
   if (!context) return std::unexpected(context.error());
   const auto type = engine::Weights::stored_type(*model.checkpoint, compute);
   const protocol::KvLayout layout =
-      kv_layout(model.config(), (*kernels)->kv_dtype(type), options.block_tokens);
+      engine::kv_layout(model.config(), type, **kernels, options.block_tokens);
   return MemoryPlan{.weights = *weights,
                     .send_buffer = send_buffer_size(layout, *context, settings),
                     .prefix_cache = settings.prefix_cache,

@@ -241,9 +241,9 @@ void PrefillService::hand_out(const policy::Holder& id, Held& held, PrefillOutco
 }
 
 // The gateway closed the leg: nobody wants this KV any more.
-void PrefillService::close(const policy::Holder& id) { give_up(id, Released::Why::kCancelled); }
+void PrefillService::close(policy::Holder id) { give_up(id, Released::Why::kCancelled); }
 
-void PrefillService::give_up(const policy::Holder& id, Released::Why why) {
+void PrefillService::give_up(policy::Holder id, Released::Why why) {
   const auto it = held_.find(id);
   if (it == held_.end()) return;
   if (it->second.phase == Phase::kHolding) return release(id, why);
@@ -255,7 +255,7 @@ void PrefillService::give_up(const policy::Holder& id, Released::Why why) {
   CHECK(inbox_.try_push(Command(Cancel{id})));
 }
 
-void PrefillService::release(const policy::Holder& id, Released::Why why) {
+void PrefillService::release(policy::Holder id, Released::Why why) {
   const auto it = held_.find(id);
   if (it == held_.end()) return;
   Held held = std::move(it->second);

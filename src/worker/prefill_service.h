@@ -125,9 +125,10 @@ class PrefillService {
   void begin(const policy::Holder& id, protocol::PrefillRequest request, Held& held);
   void on_outcome(PrefillOutcome outcome);
   void hand_out(const policy::Holder& id, Held& held, PrefillOutcome outcome);
-  void close(const policy::Holder& id);
-  void give_up(const policy::Holder& id, protocol::Released::Why why);
-  void release(const policy::Holder& id, protocol::Released::Why why);
+  // By value: the caller's may be the key of what goes.
+  void close(policy::Holder id);
+  void give_up(policy::Holder id, protocol::Released::Why why);
+  void release(policy::Holder id, protocol::Released::Why why);
   void arm_lease_timer();
   std::span<std::byte> range_of(const Held& held) const;
 
