@@ -40,7 +40,8 @@ class HttpResponse {
   Bytes unsent() const;  // bytes accepted by write() that the socket has not taken
   // Called once when the peer disconnects before end(), also when it is cut for being slow or by
   // close_all(). A client that only ended its sending side still gets its response
-  // (docs/decisions/half-closed-clients.md). Never called from inside write().
+  // (docs/decisions/half-closed-clients.md). Never called from inside write(). It may hold this
+  // response: it is let go soon after the end.
   void on_close(std::function<void()> work);
   // Called once as soon as unsent() is below a quarter of write_buffer_max; never from inside this
   // call.

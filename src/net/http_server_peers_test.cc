@@ -113,6 +113,25 @@ TEST_F(HttpServerPeers, PipelinedRequestsOfAHalfClosedClientAreAllAnswered) {
   EXPECT_EQ(all.find("unfinished"), std::string::npos);
 }
 
+TEST_F(HttpServerPeers, ACallbackThatHoldsItsResponseGoesAfterTheEnd) {
+  const auto held = std::make_shared<int>(0);
+  serve([&](HttpRequest, HttpResponse response) {
+    response.on_close([held, response] { ADD_FAILURE() << "the peer is there"; });
+    response.on_drained([held, response] {});
+    response.send(200, "text/plain", "done");
+  });
+  RawSocket client = RawSocket::to(port_);
+  for (int i = 0; i < 3; ++i) {
+    client.send(kGet);
+    EXPECT_TRUE(client.read_until("done").ends_with("done"));
+  }
+  std::int64_t holders = 0;
+  const Time started = SteadyTime::now();
+  do on_loop([&] { holders = held.use_count(); });
+  while (holders > 1 && SteadyTime::now() - started < 5s);
+  EXPECT_EQ(holders, 1) << "only this test";
+}
+
 TEST_F(HttpServerPeers, OnCloseRegisteredTooLateIsStillCalled) {
   std::optional<HttpResponse> kept;
   serve([&](HttpRequest, HttpResponse response) {

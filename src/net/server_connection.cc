@@ -226,6 +226,11 @@ void ServerConnection::pump() {
 }
 
 void ServerConnection::response_flushed() {
+  // Callbacks that will not come may hold the response itself: without this, for ever.
+  if (const auto response = response_.lock()) {
+    response->on_close = nullptr;
+    response->on_drained = nullptr;
+  }
   response_.reset();
   if (close_after_ || context_->stopping || (input_ended_ && backlog_.empty())) return linger();
   phase_ = Phase::kReading;
