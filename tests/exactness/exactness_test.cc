@@ -86,9 +86,8 @@ constexpr std::array kModels = {"stories260K",      "tiny-llama3.1", "tiny-qwen2
                                 "tiny-llama-linear"};
 
 // 1,000 prompts per kernel set; the reference, slow by intent, gets a quarter of them.
-std::size_t prompts_of(std::string_view kernels, std::string_view model) {
-  const std::size_t all = model == "stories260K" ? 400 : 100;
-  return kernels == "reference" ? all / 4 : all;
+std::size_t prompts_of(std::string_view model) {
+  return model == "stories260K" ? 400 : 100;
 }
 
 class Exactness : public testing::TestWithParam<std::string> {};
@@ -148,12 +147,12 @@ TEST_P(Exactness, ThousandPromptsGiveTheSameTokensHoweverTheyRun) {
   PairCounts counts;
   std::size_t prompts = 0;
   for (const char* model : kModels) {
-    const std::size_t share = prompts_of(GetParam(), model);
+    const std::size_t share = prompts_of(model);
     check(**kernels, model, share, counts);
     if (HasFatalFailure()) return;
     prompts += share;
   }
-  EXPECT_EQ(prompts, GetParam() == "reference" ? 250U : 1000U);
+  EXPECT_EQ(prompts, 1000U);
   EXPECT_GT(counts.cached, 10 * prompts);
   EXPECT_GT(counts.evicted, prompts / 50);
   fmt::print("{}: {} prompts, {} cached tokens, {} evictions\n", GetParam(), prompts, counts.cached,
