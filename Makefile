@@ -36,10 +36,11 @@ bench: build
 format: packages
 	@tools/format.sh
 
-## make lint      formatting and the project's own rules
+## make lint      formatting, the project's own rules, clang-tidy
 lint: packages
 	@tools/format.sh --check
 	@tools/tidy/tidy.py
+	@tools/clang_tidy.sh
 
 packages:
 	@mkdir -p build
