@@ -1,0 +1,102 @@
+#include "bench/load_report.h"
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <iterator>
+
+#include "bench/samples.h"
+
+namespace pd::bench {
+namespace {
+
+using Figure = std::function<double(const Round&)>;
+
+std::vector<double> figures(const TargetRounds& target, const Figure& figure) {
+  std::vector<double> out;
+  for (const Round& round : target.rounds) out.push_back(figure(round));
+  return out;
+}
+
+std::string cell(const TargetRounds& target, const Figure& figure, int decimals) {
+  return to_string(spread(figures(target, figure)), decimals);
+}
+
+// Of rounds that lie next to each other in time, so that what changes on the machine meanwhile
+// counts on both sides.
+std::string added(const TargetRounds& target, const TargetRounds& base, const Figure& figure) {
+  std::vector<double> out = figures(target, figure);
+  const std::vector<double> less = figures(base, figure);
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] -= less[i];
+  return to_string(spread(std::move(out)), 3);
+}
+
+double seconds(const Round& round) { return to_seconds(round.load.length); }
+double tokens(const Round& round) { return static_cast<double>(round.load.tokens); }
+
+}  // namespace
+
+std::string latency_table(const std::vector<TargetRounds>& targets) {
+  constexpr const char* kRow = "{:<22} {:>22} {:>24} {:>22} {:>20}\n";
+  const Figure p50 = [](const Round& round) { return percentile(round.load.ttft_ms, 0.50); };
+  const Figure p99 = [](const Round& round) { return percentile(round.load.ttft_ms, 0.99); };
+  const Figure late = [](const Round& round) { return percentile(round.load.late_ms, 0.99); };
+  const Figure cpu = [](const Round& round) {
+    return 100 * round.cpu_seconds.value_or(0) / seconds(round);
+  };
+  std::string out = fmt::format(kRow, "TTFT in ms", "p50", "p99", "sent late p99", "% of a core");
+  for (const TargetRounds& target : targets) {
+    const bool measured = !target.rounds.empty() && target.rounds.front().cpu_seconds;
+    out += fmt::format(kRow, target.name, cell(target, p50, 3), cell(target, p99, 3),
+                       cell(target, late, 3), measured ? cell(target, cpu, 1) : "-");
+  }
+  for (std::size_t i = 1; i < targets.size(); ++i) {
+    out += fmt::format(kRow, targets[i].name + " adds", added(targets[i], targets[0], p50),
+                       added(targets[i], targets[0], p99), "", "");
+  }
+  return out;
+}
+
+std::string throughput_table(const std::vector<TargetRounds>& targets) {
+  constexpr const char* kRow = "{:<14} {:>28} {:>22} {:>22} {:>28}\n";
+  const Figure rate = [](const Round& round) { return tokens(round) / seconds(round); };
+  const Figure share = [](const Round& round) {
+    return 100 * round.cpu_seconds.value_or(0) / seconds(round);
+  };
+  const Figure cost = [](const Round& round) {
+    return 1e6 * round.cpu_seconds.value_or(0) / tokens(round);
+  };
+  const Figure per_core = [](const Round& round) {
+    const double cpu = round.cpu_seconds.value_or(0);
+    return cpu > 0 ? tokens(round) / cpu : 0;
+  };
+  std::string out = fmt::format(kRow, "tokens", "per second", "% of a core", "CPU us per token",
+                                "per second of one core");
+  for (const TargetRounds& target : targets) {
+    const bool measured = !target.rounds.empty() && target.rounds.front().cpu_seconds;
+    out += fmt::format(
+        kRow, target.name, cell(target, rate, 0), measured ? cell(target, share, 1) : "-",
+        measured ? cell(target, cost, 2) : "-", measured ? cell(target, per_core, 0) : "-");
+  }
+  return out;
+}
+
+std::string failures(const std::vector<TargetRounds>& targets) {
+  std::string out;
+  for (const TargetRounds& target : targets) {
+    std::uint64_t failed = 0;
+    std::uint64_t sent = 0;
+    std::string first;
+    for (const Round& round : target.rounds) {
+      failed += round.load.failed;
+      sent += round.load.sent;
+      if (first.empty()) first = round.load.failure;
+    }
+    if (failed > 0)
+      fmt::format_to(std::back_inserter(out), "{}: {} of {} requests failed: {}\n", target.name,
+                     failed, sent, first);
+  }
+  return out;
+}
+
+}  // namespace pd::bench

@@ -1,0 +1,223 @@
+#include "bench/stub_worker.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/text.h"
+
+namespace pd::bench {
+
+using protocol::AttemptId;
+using protocol::Released;
+
+namespace {
+
+// When a place frees is not known here: soon.
+constexpr std::uint32_t kRetryAfterUs = 1000;
+// As large as a descriptor of a real P over shared memory.
+constexpr std::size_t kDescriptorBytes = 256;
+
+std::string frame_bytes(const protocol::Frame& frame) {
+  std::string out;
+  protocol::append_frame(out, frame);
+  return out;
+}
+
+// The output tokens that the answer may have.
+std::uint32_t count_of(Tokens max_tokens) {
+  return static_cast<std::uint32_t>(
+      std::clamp<Tokens::rep>(max_tokens.value(), 1, kNumberedTokensMax));
+}
+
+// Opaque to the gateway: the key, padded.
+std::string descriptor_of(std::uint64_t key) {
+  std::string out = to_hex(key);
+  out.resize(kDescriptorBytes, '.');
+  return out;
+}
+
+std::optional<std::uint64_t> key_of(const std::string& descriptor) {
+  return from_hex(std::string_view(descriptor).substr(0, 16));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<StubWorker>> StubWorker::create(net::EventLoop& loop, StubHandoffs& handoffs,
+                                                       const StubOptions& options) {
+  std::unique_ptr<StubWorker> worker(new StubWorker(loop, handoffs, options));
+  auto server = net::HttpServer::create(
+      loop, {.host = options.host, .port = options.port},
+      [raw = worker.get()](net::HttpRequest request, net::HttpResponse response) {
+        raw->handle(std::move(request), std::move(response));
+      });
+  if (!server) return std::unexpected(server.error());
+  worker->server_ = std::move(*server);
+  return worker;
+}
+
+StubWorker::StubWorker(net::EventLoop& loop, StubHandoffs& handoffs, const StubOptions& options)
+    : loop_(loop), handoffs_(handoffs), options_(options), stepper_(loop, options.pace) {}
+
+StubWorker::~StubWorker() {
+  *alive_ = false;
+  for (const auto& [id, prefill] : prefills_) handoffs_.drop(prefill.key);
+}
+
+void StubWorker::handle(net::HttpRequest request, net::HttpResponse response) {
+  const std::string_view path = request.path();
+  if (request.method == "POST") {
+    if (path == "/pd/v1/prefill") return handle_prefill(request, std::move(response));
+    if (path == "/pd/v1/decode") return handle_decode(request, std::move(response));
+    if (path == "/pd/v1/renew") return handle_renew(request, response);
+    if (path == "/v1/chat/completions")
+      return handle_generation(NumberedTokens::Kind::kChat, request, std::move(response));
+    if (path == "/v1/completions")
+      return handle_generation(NumberedTokens::Kind::kCompletion, request, std::move(response));
+  }
+  if (path == "/v1/models") {
+    return response.send(
+        200, "application/json",
+        R"({"object":"list","data":[{"id":"stub","object":"model","created":0,"owned_by":"stub"}]})");
+  }
+  if (path == "/health") return response.send(200, "application/json", R"({"status":"ok"})");
+  response.send(404, "application/json", R"({"error":{"message":"a stub has no such path"}})");
+}
+
+void StubWorker::after_prefill(std::function<void()> work) {
+  if (options_.prefill == Duration{0}) return work();
+  loop_.call_at(loop_.now() + options_.prefill, [alive = alive_, work = std::move(work)] {
+    if (*alive) work();
+  });
+}
+
+// ---- as P ----
+
+void StubWorker::handle_prefill(const net::HttpRequest& request, net::HttpResponse response) {
+  auto message = protocol::decode_prefill_request(request.body);
+  if (!message) return response.send(400, "text/plain", message.error().message);
+  response.start(200, "application/octet-stream");
+  if (static_cast<int>(prefills_.size()) >= options_.slots || prefills_.contains(message->id)) {
+    response.write(frame_bytes(protocol::Rejected{protocol::RejectReason::kBusy, kRetryAfterUs}));
+    return response.end();
+  }
+  response.write(frame_bytes(protocol::Accepted{}));
+  response.on_close([this, alive = alive_, id = message->id] {
+    if (*alive) release(id, Released::Why::kCancelled);
+  });
+  prefills_.emplace(message->id, Prefill{std::move(response), 0});
+  after_prefill([this, message = std::move(*message)] { hand_out(message); });
+}
+
+void StubWorker::hand_out(const protocol::PrefillRequest& request) {
+  const auto it = prefills_.find(request.id);
+  if (it == prefills_.end()) return;  // cancelled meanwhile
+  Prefill& held = it->second;
+  const auto index = static_cast<std::uint32_t>(request.emitted.size());
+  const bool last = index + 1 >= count_of(request.sampling.max_tokens);
+  protocol::Prefilled prefilled;
+  prefilled.compute_us = static_cast<std::uint32_t>(options_.prefill.count() / 1000);
+  if (!last) {
+    held.key = handoffs_.hold([this, alive = alive_, id = request.id] {
+      if (*alive) release(id, Released::Why::kPulled);
+    });
+    prefilled.descriptor = descriptor_of(held.key);
+  }
+  held.response.write(frame_bytes(prefilled));
+  held.response.write(last ? NumberedTokens::last_frame(index) : tokens_.frame(index));
+  if (last) release(request.id, Released::Why::kFinished);
+}
+
+void StubWorker::release(const AttemptId& id, Released::Why why) {
+  auto node = prefills_.extract(id);
+  if (node.empty()) return;
+  handoffs_.drop(node.mapped().key);
+  node.mapped().response.write(frame_bytes(Released{why}));
+  node.mapped().response.end();
+}
+
+// ---- as D ----
+
+void StubWorker::handle_decode(const net::HttpRequest& request, net::HttpResponse response) {
+  auto message = protocol::decode_decode_request(request.body);
+  if (!message) return response.send(400, "text/plain", message.error().message);
+  const auto key = key_of(message->descriptor);
+  response.start(200, "application/octet-stream");
+  const auto end_with = [&response](const protocol::Frame& frame) {
+    response.write(frame_bytes(frame));
+    response.end();
+  };
+  const AttemptId id = message->id;
+  if (static_cast<int>(decodes_.size()) >= options_.places || decodes_.contains(id))
+    return end_with(protocol::Rejected{protocol::RejectReason::kBusy, kRetryAfterUs});
+  if (!key || !handoffs_.pull(*key))
+    return end_with(protocol::Fault{ErrorCode::kUnavailable, "no stub holds this descriptor"});
+  response.write(frame_bytes(protocol::Accepted{}));
+  response.write(frame_bytes(protocol::Joined{0, 0, 1}));
+  decodes_.insert(id);
+  response.on_close([this, alive = alive_, id] {
+    if (*alive) decodes_.erase(id);
+  });
+  stepper_.add(response,
+               [this, id, response, next = static_cast<std::uint32_t>(message->emitted.size()),
+                count = count_of(message->sampling.max_tokens)](int burst) mutable {
+                 if (!response.open()) return false;
+                 for (; burst > 0 && next + 1 < count; --burst)
+                   response.write(tokens_.frame(next++));
+                 if (burst == 0) return true;
+                 response.write(NumberedTokens::last_frame(next));
+                 response.end();
+                 decodes_.erase(id);
+                 return false;
+               });
+}
+
+void StubWorker::handle_renew(const net::HttpRequest& request, net::HttpResponse& response) {
+  auto message = protocol::decode_lease_list(request.body);
+  if (!message) return response.send(400, "text/plain", message.error().message);
+  std::erase_if(message->held, [this](const AttemptId& id) {
+    return prefills_.contains(id) || decodes_.contains(id);
+  });
+  response.send(200, "application/octet-stream", protocol::encode(*message));
+}
+
+// ---- as a server of its own ----
+
+void StubWorker::handle_generation(NumberedTokens::Kind kind, const net::HttpRequest& request,
+                                   net::HttpResponse response) {
+  const auto api = kind == NumberedTokens::Kind::kChat
+                       ? protocol::parse_chat_request(request.body, {})
+                       : protocol::parse_completion_request(request.body, {});
+  if (!api) return response.send(api.error().status, "application/json", to_json(api.error()));
+  const std::uint32_t count = count_of(api->sampling.max_tokens);
+  if (api->stream) {
+    return after_prefill([this, kind, count, response] { stream_answer(kind, count, response); });
+  }
+  // The time that the steps of a stream would take.
+  const Time due = loop_.now() + options_.prefill + options_.pace.step * (count - 1);
+  loop_.call_at(due, [kind, count, response]() mutable {
+    response.send(200, "application/json", NumberedTokens::answer(kind, count));
+  });
+}
+
+void StubWorker::stream_answer(NumberedTokens::Kind kind, std::uint32_t count,
+                               net::HttpResponse response) {
+  response.start(200, "text/event-stream; charset=utf-8", {{"cache-control", "no-cache"}});
+  response.write(tokens_.opening(kind));
+  response.write(tokens_.event(kind, 0));
+  const auto finish = [this, kind](net::HttpResponse& open) {
+    open.write(tokens_.closing(kind));
+    open.end();
+  };
+  if (count == 1) return finish(response);
+  stepper_.add(response,
+               [this, kind, count, response, finish, next = std::uint32_t{1}](int burst) mutable {
+                 if (!response.open()) return false;
+                 for (; burst > 0 && next < count; --burst)
+                   response.write(tokens_.event(kind, next++));
+                 if (next < count) return true;
+                 finish(response);
+                 return false;
+               });
+}
+
+}  // namespace pd::bench

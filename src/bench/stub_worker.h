@@ -1,0 +1,97 @@
+// A worker without a model: speaks the P/D protocol of src/protocol/pd_messages.h as a real one
+// does, and computes nothing. Its answers are numbered tokens at a given pace. It also answers the
+// OpenAI API itself, which is what a client sees with no gateway in between, and what makes it
+// usable behind any other router. Loop thread only.
+//
+//   POST /pd/v1/prefill, /pd/v1/decode, /pd/v1/renew     as a worker
+//   POST /v1/chat/completions, /v1/completions           as a server; GET /v1/models, /health
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "base/result.h"
+#include "bench/numbered_tokens.h"
+#include "bench/stepper.h"
+#include "net/event_loop.h"
+#include "net/http_server.h"
+#include "protocol/pd_messages.h"
+
+namespace pd::bench {
+
+struct StubOptions {
+  Duration prefill{0};  // from acceptance to the first token
+  Pace pace;            // of the tokens after it
+  // Enough that no request waits: what is measured is the way, not the queue.
+  int slots = 4096;
+  int places = 4096;
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 0;  // 0: the kernel chooses
+};
+
+// Which P holds what, and how it learns that a D has it: the part of the KV transport. Shared by
+// the stubs of a process, which is why P and D must be stubs of one process.
+class StubHandoffs {
+ public:
+  std::uint64_t hold(std::function<void()> pulled) {
+    held_.emplace(++last_key_, std::move(pulled));
+    return last_key_;
+  }
+  void drop(std::uint64_t key) { held_.erase(key); }
+  // False: nobody holds it (any more).
+  bool pull(std::uint64_t key) {
+    auto node = held_.extract(key);
+    if (node.empty()) return false;
+    node.mapped()();
+    return true;
+  }
+
+ private:
+  std::map<std::uint64_t, std::function<void()>> held_;
+  std::uint64_t last_key_ = 0;
+};
+
+class StubWorker {
+ public:
+  // Listens at once. `loop` and `handoffs` outlive it.
+  static Result<std::unique_ptr<StubWorker>> create(net::EventLoop& loop, StubHandoffs& handoffs,
+                                                    const StubOptions& options);
+  ~StubWorker();
+
+  std::uint16_t port() const { return server_->port(); }
+  std::size_t held() const { return prefills_.size() + decodes_.size(); }
+
+ private:
+  struct Prefill {
+    net::HttpResponse response;
+    std::uint64_t key = 0;  // of what it holds; 0: not computed yet
+  };
+
+  StubWorker(net::EventLoop& loop, StubHandoffs& handoffs, const StubOptions& options);
+  void handle(net::HttpRequest request, net::HttpResponse response);
+  void handle_prefill(const net::HttpRequest& request, net::HttpResponse response);
+  void hand_out(const protocol::PrefillRequest& request);
+  void release(const protocol::AttemptId& id, protocol::Released::Why why);
+  void handle_decode(const net::HttpRequest& request, net::HttpResponse response);
+  void handle_renew(const net::HttpRequest& request, net::HttpResponse& response);
+  void handle_generation(NumberedTokens::Kind kind, const net::HttpRequest& request,
+                         net::HttpResponse response);
+  void stream_answer(NumberedTokens::Kind kind, std::uint32_t count, net::HttpResponse response);
+  void after_prefill(std::function<void()> work);
+
+  net::EventLoop& loop_;
+  StubHandoffs& handoffs_;
+  StubOptions options_;
+  NumberedTokens tokens_;
+  Stepper stepper_;
+  std::map<protocol::AttemptId, Prefill> prefills_;
+  std::set<protocol::AttemptId> decodes_;
+  std::unique_ptr<net::HttpServer> server_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace pd::bench
