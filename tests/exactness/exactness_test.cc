@@ -86,9 +86,7 @@ constexpr std::array kModels = {"stories260K",      "tiny-llama3.1", "tiny-qwen2
                                 "tiny-llama-linear"};
 
 // 1,000 prompts per kernel set; the reference, slow by intent, gets a quarter of them.
-std::size_t prompts_of(std::string_view model) {
-  return model == "stories260K" ? 400 : 100;
-}
+std::size_t prompts_of(std::string_view model) { return model == "stories260K" ? 400 : 100; }
 
 class Exactness : public testing::TestWithParam<std::string> {};
 

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <string>
+#include <optional>
 
 #include "group_world.h"
 
@@ -14,22 +14,19 @@ using policy::RequestEnd;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-std::uint64_t number(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
+std::optional<std::uint64_t> first_seed, seed_count;  // from the command line
 
 template <typename Options, typename Check>
 void for_each_seed(std::uint64_t count, Options&& options_of, Check&& check) {
-  const std::uint64_t first = number("PD_SIM_SEED", 1);
-  for (std::uint64_t seed = first; seed < first + number("PD_SIM_SEEDS", count); ++seed) {
+  const std::uint64_t first = first_seed.value_or(1);
+  for (std::uint64_t seed = first; seed < first + seed_count.value_or(count); ++seed) {
     WorldOptions options = options_of(seed);
     options.seed = seed;
     GroupWorld world(options);
     world.run();
-    ASSERT_EQ(world.breach(), "") << "PD_SIM_SEED=" << seed << " PD_SIM_SEEDS=1";
+    ASSERT_EQ(world.breach(), "") << "replay: sim_test " << seed << " 1";
     check(world);
-    if (testing::Test::HasFatalFailure()) FAIL() << "PD_SIM_SEED=" << seed << " PD_SIM_SEEDS=1";
+    if (testing::Test::HasFatalFailure()) FAIL() << "replay: sim_test " << seed << " 1";
   }
 }
 
@@ -186,3 +183,10 @@ TEST(DispatcherSim, OverloadEndsAsBusyAtTheTtftLimitAndServesTheRestInTime) {
 
 }  // namespace
 }  // namespace pd::sim
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  if (argc > 1) pd::sim::first_seed = std::strtoull(argv[1], nullptr, 10);
+  if (argc > 2) pd::sim::seed_count = std::strtoull(argv[2], nullptr, 10);
+  return RUN_ALL_TESTS();
+}
