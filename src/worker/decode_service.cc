@@ -5,19 +5,14 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/log.h"
-#include "base/text.h"
 #include "transfer/kv_range.h"
 
 namespace pd::worker {
 
-using protocol::AttemptId;
 using protocol::Fault;
 using protocol::FinishReason;
 
 namespace {
-
-policy::Holder holder_of(const AttemptId& id) { return {id.request, id.attempt}; }
 
 // An Admit and a Remove per place.
 std::size_t inbox_size(int batch) { return 4 * static_cast<std::size_t>(batch) + 16; }
@@ -46,13 +41,16 @@ DecodeService::DecodeService(net::EventLoop& loop, TransferThread& transfer,
       options_(options),
       pool_(std::move(pool)),
       blocks_(options.blocks, Tokens(loaded.layout.block_tokens), {}),
-      leases_(options.lease),
+      leases_(loop, options.lease,
+              metrics.counter("pdserve_decode_leases_expired_total",
+                              "requests whose holder did not renew"),
+              [this](const policy::Holder& id) {
+                give_up(id, Fault{ErrorCode::kCancelled, "the lease was not renewed"});
+              }),
       rejected_(metrics.counter("pdserve_decode_rejected_total",
                                 "requests rejected because no place or block was free")),
       integrity_failures_(metrics.counter("pdserve_kv_integrity_failures_total",
                                           "KV that failed its digest, key or epoch")),
-      expired_leases_(metrics.counter("pdserve_decode_leases_expired_total",
-                                      "requests whose holder did not renew")),
       runtime_(loaded, options.threads, options.batch),
       engine_(runtime_.transformer, pool_, blocks_, runtime_.pool,
               {.batch_max = static_cast<std::size_t>(options.batch), .eos = loaded.model->eos}),
@@ -63,7 +61,6 @@ DecodeService::~DecodeService() {
   alive_->store(false);
   inbox_.close();
   if (thread_.joinable()) thread_.join();
-  if (lease_timer_) loop_.cancel(*lease_timer_);
 }
 
 BlockCount DecodeService::blocks_used() {
@@ -144,8 +141,7 @@ void DecodeService::handle(protocol::DecodeRequest request, net::HttpResponse re
   held.accepted = now;
   held.deadline = now + std::chrono::milliseconds(request.deadline_ms);
   held.request = std::move(request);
-  leases_.grant(id, now);
-  arm_lease_timer();
+  leases_.grant(id);
   held.reply->send(protocol::Accepted{});
   held.reply->on_close([this, id, alive = alive_] {
     if (*alive) give_up(id, std::nullopt);
@@ -251,28 +247,6 @@ void DecodeService::release(policy::Holder id, bool finished, bool blocks_gone) 
   }
   leases_.drop(id);
   held_.erase(id);
-}
-
-void DecodeService::renew(const std::vector<AttemptId>& list, std::vector<AttemptId>& unknown) {
-  for (const AttemptId& attempt : list) {
-    if (!leases_.renew(holder_of(attempt), loop_.now())) unknown.push_back(attempt);
-  }
-}
-
-void DecodeService::arm_lease_timer() {
-  if (lease_timer_) return;
-  const auto next = leases_.next_deadline();
-  if (!next) return;
-  lease_timer_ = loop_.call_at(*next, [this] {
-    lease_timer_.reset();
-    for (const policy::Holder& id : leases_.expire(loop_.now())) {
-      expired_leases_.add();
-      log::warn("request {} attempt {}: its holder did not renew the lease", to_string(id.request),
-                id.attempt);
-      give_up(id, Fault{ErrorCode::kCancelled, "the lease was not renewed"});
-    }
-    arm_lease_timer();
-  });
 }
 
 // ---- engine thread ----

@@ -24,11 +24,11 @@
 #include "engine/text_stage.h"
 #include "net/event_loop.h"
 #include "policy/kv_blocks.h"
-#include "policy/lease_table.h"
 #include "protocol/kv_descriptor.h"
 #include "protocol/pd_messages.h"
 #include "transfer/handoff_receiver.h"
 #include "worker/engine_runtime.h"
+#include "worker/leases.h"
 #include "worker/reply.h"
 #include "worker/transfer_thread.h"
 
@@ -55,7 +55,9 @@ class DecodeService {
 
   void handle(protocol::DecodeRequest request, net::HttpResponse response);
   void renew(const std::vector<protocol::AttemptId>& list,
-             std::vector<protocol::AttemptId>& unknown);
+             std::vector<protocol::AttemptId>& unknown) {
+    leases_.renew(list, unknown);
+  }
 
   void drain() { draining_ = true; }
   int requests() const { return static_cast<int>(held_.size()); }
@@ -103,7 +105,6 @@ class DecodeService {
   // By value: the caller's may be the key of what goes.
   void give_up(policy::Holder id, std::optional<protocol::Frame> last);
   void release(policy::Holder id, bool finished, bool blocks_gone);
-  void arm_lease_timer();
   Duration hint();
 
   // Engine thread.
@@ -121,11 +122,10 @@ class DecodeService {
   // engine thread would be a step too late. Held for bookkeeping only, never during a forward pass.
   std::mutex blocks_mutex_;
   policy::KvBlocks blocks_;
-  policy::LeaseTable leases_;
+  Leases leases_;
   std::map<policy::Holder, Held> held_;
-  std::optional<net::EventLoop::TimerId> lease_timer_;
   bool draining_ = false;
-  Counter rejected_, integrity_failures_, expired_leases_;
+  Counter rejected_, integrity_failures_;
 
   // The engine thread's own.
   EngineRuntime runtime_;

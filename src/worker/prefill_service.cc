@@ -5,12 +5,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/log.h"
-#include "base/text.h"
-
 namespace pd::worker {
 
-using protocol::AttemptId;
 using protocol::Fault;
 using protocol::FinishReason;
 using protocol::Released;
@@ -22,8 +18,6 @@ std::size_t inbox_size(int slots) { return 4 * static_cast<std::size_t>(slots) +
 
 constexpr Tokens kWarmUpTokensMax(64);
 constexpr Duration kWarmUpHint = std::chrono::milliseconds(20);
-
-policy::Holder holder_of(const AttemptId& id) { return {id.request, id.attempt}; }
 
 std::uint32_t microseconds(Duration d) {
   return static_cast<std::uint32_t>(std::clamp<std::int64_t>(d.count() / 1000, 0, UINT32_MAX));
@@ -62,14 +56,15 @@ PrefillService::PrefillService(net::EventLoop& loop, TransferThread& transfer, B
       region_(region),
       options_(options),
       slots_(options.slots),
-      leases_(options.lease),
+      leases_(loop, options.lease,
+              metrics.counter("pdserve_prefill_leases_expired_total",
+                              "held KV whose holder did not renew"),
+              [this](const policy::Holder& id) { give_up(id, Released::Why::kLeaseEnded); }),
       buffer_(Bytes(static_cast<std::int64_t>(region.memory.size())) -
               warm_up_bytes(loaded.layout)),
       rng_(options.seed),
       rejected_(metrics.counter("pdserve_prefill_rejected_total",
                                 "prompts rejected because no slot or memory was free")),
-      expired_leases_(metrics.counter("pdserve_prefill_leases_expired_total",
-                                      "held KV whose holder did not renew")),
       cache_(std::move(cache)),
       runtime_(loaded, options.threads, options.chunk_tokens),
       engine_(runtime_.transformer, loaded.layout, cache_ ? &*cache_ : nullptr,
@@ -81,7 +76,6 @@ PrefillService::~PrefillService() {
   alive_->store(false);
   inbox_.close();
   if (thread_.joinable()) thread_.join();
-  if (lease_timer_) loop_.cancel(*lease_timer_);
 }
 
 // ---- loop thread ----
@@ -164,8 +158,7 @@ std::expected<std::uint64_t, PrefillService::NoPlace> PrefillService::take_place
 }
 
 void PrefillService::begin(const policy::Holder& id, protocol::PrefillRequest request, Held& held) {
-  leases_.grant(id, held.accepted);
-  arm_lease_timer();
+  leases_.grant(id);
   held.reply->send(protocol::Accepted{});
   held.reply->on_close([this, id, alive = alive_] {
     if (*alive) close(id);
@@ -282,28 +275,6 @@ void PrefillService::on_notice(const protocol::HandoffMessage& notice) {
     release(id, pulled ? Released::Why::kPulled : Released::Why::kHandoffFailed);
     return;
   }
-}
-
-void PrefillService::renew(const std::vector<AttemptId>& list, std::vector<AttemptId>& unknown) {
-  for (const AttemptId& attempt : list) {
-    if (!leases_.renew(holder_of(attempt), loop_.now())) unknown.push_back(attempt);
-  }
-}
-
-void PrefillService::arm_lease_timer() {
-  if (lease_timer_) return;
-  const auto next = leases_.next_deadline();
-  if (!next) return;
-  lease_timer_ = loop_.call_at(*next, [this] {
-    lease_timer_.reset();
-    for (const policy::Holder& id : leases_.expire(loop_.now())) {
-      expired_leases_.add();
-      log::warn("request {} attempt {}: its holder did not renew the lease", to_string(id.request),
-                id.attempt);
-      give_up(id, Released::Why::kLeaseEnded);
-    }
-    arm_lease_timer();
-  });
 }
 
 // ---- engine thread ----

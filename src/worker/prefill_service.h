@@ -22,7 +22,6 @@
 #include "engine/prefill_engine.h"
 #include "engine/text_stage.h"
 #include "net/event_loop.h"
-#include "policy/lease_table.h"
 #include "policy/slots.h"
 #include "protocol/handoff_message.h"
 #include "protocol/kv_descriptor.h"
@@ -30,6 +29,7 @@
 #include "transfer/kv_range.h"
 #include "transfer/send_buffer.h"
 #include "worker/engine_runtime.h"
+#include "worker/leases.h"
 #include "worker/reply.h"
 #include "worker/transfer_thread.h"
 
@@ -69,7 +69,9 @@ class PrefillService {
   void handle(protocol::PrefillRequest request, net::HttpResponse response);
   // Of the leases in `list`, those that are not held here (any more).
   void renew(const std::vector<protocol::AttemptId>& list,
-             std::vector<protocol::AttemptId>& unknown);
+             std::vector<protocol::AttemptId>& unknown) {
+    leases_.renew(list, unknown);
+  }
   void on_notice(const protocol::HandoffMessage& notice);
 
   void drain() { draining_ = true; }
@@ -129,7 +131,6 @@ class PrefillService {
   void close(policy::Holder id);
   void give_up(policy::Holder id, protocol::Released::Why why);
   void release(policy::Holder id, protocol::Released::Why why);
-  void arm_lease_timer();
   std::span<std::byte> range_of(const Held& held) const;
 
   net::EventLoop& loop_;
@@ -139,17 +140,16 @@ class PrefillService {
   transfer::ExposedRegion region_;
   PrefillServiceOptions options_;
   policy::Slots slots_;
-  policy::LeaseTable leases_;
+  Leases leases_;
   transfer::SendBuffer buffer_;
   // The one warm-up under way. It has a range of its own behind the buffer's, so that a P whose
   // slots all wait for a D can still warm that D up.
   std::optional<policy::Holder> warm_up_;
   Rng rng_;
   std::map<policy::Holder, Held> held_;
-  std::optional<net::EventLoop::TimerId> lease_timer_;
   bool draining_ = false;
   std::uint64_t next_epoch_ = 1;
-  Counter rejected_, expired_leases_;
+  Counter rejected_;
 
   // The engine thread's own.
   std::optional<engine::PrefixCache> cache_;
