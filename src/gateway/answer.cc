@@ -160,13 +160,14 @@ void Answer::on_tokens(std::size_t index, const protocol::TokensFrame& frame) {
     const bool chat_end =
         frame.finish != FinishReason::kNone && identity_.kind == protocol::ApiRequest::Kind::kChat;
     const std::string rendered = logprobs ? render_logprobs(choice, frame.logprobs, false) : "";
+    const protocol::Usage used = request_.api.continuous_usage ? usage() : protocol::Usage{};
     if (chat_end && (!frame.text.empty() || logprobs)) {
       renderer_.append_chunk(out, static_cast<int>(index), frame.text, rendered,
-                             FinishReason::kNone, usage());
-      renderer_.append_chunk(out, static_cast<int>(index), "", "", frame.finish, usage());
+                             FinishReason::kNone, used);
+      renderer_.append_chunk(out, static_cast<int>(index), "", "", frame.finish, used);
     } else {
       renderer_.append_chunk(out, static_cast<int>(index), frame.text, rendered, frame.finish,
-                             usage());
+                             used);
     }
   }
   if (!out.empty()) response_.write(out);

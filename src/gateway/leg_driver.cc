@@ -229,6 +229,7 @@ void LegDriver::on_bytes(RequestId id, LegNumber number, std::string_view bytes)
   Leg* leg = find(id, number);
   if (leg == nullptr || leg->concluded) return;
   leg->reader.feed(bytes);
+  bool changed = false;
   while ((leg = find(id, number)) != nullptr && !leg->concluded) {
     const auto frame = leg->reader.next();
     if (!frame) {
@@ -236,12 +237,12 @@ void LegDriver::on_bytes(RequestId id, LegNumber number, std::string_view bytes)
       break;
     }
     if (!*frame) break;
-    on_frame(id, number, *leg, **frame);
+    changed |= on_frame(id, number, *leg, **frame);
   }
-  pump();
+  if (changed) pump();
 }
 
-void LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protocol::Frame& frame) {
+bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protocol::Frame& frame) {
   const Time now = loop_.now();
   Running& running = jobs_.at(id);
   if (std::holds_alternative<protocol::Accepted>(frame)) {
@@ -255,10 +256,12 @@ void LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protoco
     const bool finished = tokens->finish != protocol::FinishReason::kNone;
     if (finished) leg.concluded = true;
     const auto count = static_cast<std::uint32_t>(tokens->ids.size());
-    if (!dispatcher_.on_tokens(id, number, tokens->index, count, finished, now)) return;
+    if (!dispatcher_.on_tokens(id, number, tokens->index, count, finished, now)) return true;
     running.emitted.insert(running.emitted.end(), tokens->ids.begin(), tokens->ids.end());
     running.observer.on_tokens(*tokens);
-    if (leg.prefill && !finished) dispatcher_.on_prefilled(id, number, now);
+    // Most frames are tokens of D, and a poll costs time for every worker of the group.
+    if (!leg.prefill) return finished;
+    if (!finished) dispatcher_.on_prefilled(id, number, now);
   } else if (const auto* prefilled = std::get_if<protocol::Prefilled>(&frame)) {
     running.descriptor = prefilled->descriptor;
     if (!std::exchange(running.prefilled_once, true)) running.observer.on_prefilled(*prefilled);
@@ -277,6 +280,7 @@ void LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protoco
   } else if (const auto* failed = std::get_if<protocol::Fault>(&frame)) {
     fault(id, number, {failed->code, failed->message}, failed->code == ErrorCode::kInternal);
   }
+  return true;
 }
 
 void LegDriver::on_stream_end(RequestId id, LegNumber number, const Status& status) {

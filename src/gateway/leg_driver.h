@@ -10,6 +10,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/metrics.h"
@@ -86,7 +87,8 @@ class LegDriver {
   void send(RequestId id, policy::LegNumber number, WorkerId worker, const char* target,
             bool prefill, std::string body);
   void on_bytes(RequestId id, policy::LegNumber number, std::string_view bytes);
-  void on_frame(RequestId id, policy::LegNumber number, Leg& leg, const protocol::Frame& frame);
+  // False: nothing that the dispatcher would act upon has changed.
+  bool on_frame(RequestId id, policy::LegNumber number, Leg& leg, const protocol::Frame& frame);
   void on_stream_end(RequestId id, policy::LegNumber number, const Status& status);
   void fault(RequestId id, policy::LegNumber number, Error error, bool worker_fault);
   Leg* find(RequestId id, policy::LegNumber number);
@@ -100,7 +102,7 @@ class LegDriver {
   Counters counters_;
   std::uint64_t layout_hash_ = 0;
   std::map<WorkerId, net::HttpAddress> addresses_;
-  std::map<RequestId, Running> jobs_;
+  std::unordered_map<RequestId, Running> jobs_;  // looked up for every token
   std::set<net::HttpClient::CallId> renewals_;
   net::EventLoop::TimerId timer_ = 0;
   std::optional<Time> timer_at_;

@@ -1,0 +1,151 @@
+// The driver against workers whose answers the test writes frame by frame.
+#include "gateway/leg_driver.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "net/http_server.h"
+
+namespace pd::gateway {
+namespace {
+
+using namespace std::chrono_literals;
+using protocol::FinishReason;
+using protocol::TokensFrame;
+
+// Answers both verbs on one port.
+class ScriptedWorker {
+ public:
+  using Script = std::function<void(int leg, net::HttpResponse response)>;  // the 1st, 2nd ... leg
+
+  ScriptedWorker(net::EventLoop& loop, Script on_prefill, Script on_decode) {
+    auto server = net::HttpServer::create(
+        loop, {},
+        [this, on_prefill = std::move(on_prefill), on_decode = std::move(on_decode)](
+            const net::HttpRequest& request, net::HttpResponse response) {
+          if (request.path() == "/pd/v1/renew")
+            return response.send(200, "application/octet-stream",
+                                 protocol::encode(protocol::LeaseList{}));
+          response.start(200, "application/octet-stream");
+          request.path() == "/pd/v1/prefill" ? on_prefill(++prefills_, response)
+                                             : on_decode(++decodes_, response);
+        });
+    EXPECT_TRUE(server);
+    server_ = std::move(*server);
+  }
+  std::string address() const { return "127.0.0.1:" + std::to_string(server_->port()); }
+
+ private:
+  std::unique_ptr<net::HttpServer> server_;
+  int prefills_ = 0;
+  int decodes_ = 0;
+};
+
+void say(net::HttpResponse& response, const std::vector<protocol::Frame>& frames) {
+  std::string bytes;
+  for (const auto& frame : frames) protocol::append_frame(bytes, frame);
+  response.write(bytes);
+}
+
+TokensFrame tokens(std::uint32_t index, std::vector<TokenId> ids,
+                   FinishReason finish = FinishReason::kNone) {
+  TokensFrame out;
+  out.index = index;
+  out.ids = std::move(ids);
+  out.finish = finish;
+  return out;
+}
+
+class LegDriverTest : public ::testing::Test {
+ protected:
+  struct Outcome {
+    std::vector<TokenId> ids;
+    policy::RequestEnd end;
+    Duration took{0};
+  };
+
+  // Runs one request on one P and one D.
+  Outcome run(const ScriptedWorker& prefill, const ScriptedWorker& decode) {
+    driver_.on_topology(
+        {.revision = 1,
+         .instances = {{WorkerId(1), BootId(1), prefill.address(), Role::kPrefill, 4},
+                       {WorkerId(2), BootId(2), decode.address(), Role::kDecode, 0, 4}}});
+    Job job;
+    job.id = {1, 2};
+    job.prompt = std::make_shared<const std::vector<TokenId>>(std::vector<TokenId>{7, 8, 9});
+    const Time start = loop_.now();
+    job.deadlines = {start + 5s, start + 5s};
+    Outcome out;
+    JobObserver observer;
+    observer.on_tokens = [&](const TokensFrame& frame) {
+      out.ids.insert(out.ids.end(), frame.ids.begin(), frame.ids.end());
+      if (on_token_) on_token_(frame.ids.back());
+    };
+    observer.on_prefilled = [](const protocol::Prefilled&) {};
+    observer.on_end = [&](const policy::RequestEnd& end) {
+      out.end = end;
+      loop_.stop();
+    };
+    driver_.start(std::move(job), std::move(observer));
+    loop_.run();
+    out.took = loop_.now() - start;
+    return out;
+  }
+
+  std::function<void(TokenId)> on_token_;  // of each frame, the last
+  net::EventLoop loop_;
+  Metrics metrics_;
+  net::HttpClient http_{loop_};
+  policy::DispatcherOptions options_;
+  LegDriver driver_{loop_, http_, options_, "", metrics_};
+};
+
+ScriptedWorker::Script prefill_from(std::vector<TokenId> first_of_leg) {
+  return [first = std::move(first_of_leg)](int leg, net::HttpResponse response) {
+    const auto index = static_cast<std::uint32_t>(leg - 1);
+    say(response, {protocol::Accepted{}, protocol::Prefilled{"kv"},
+                   tokens(index * 2, {first.at(index)}), protocol::Released{}});
+    response.end();
+  };
+}
+
+TEST_F(LegDriverTest, TokensOfManyFramesInOneReadAllCount) {
+  const ScriptedWorker prefill(loop_, prefill_from({10}), {});
+  const ScriptedWorker decode(loop_, {}, [](int, net::HttpResponse response) {
+    say(response, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11}), tokens(2, {12, 13}),
+                   tokens(4, {14}, FinishReason::kLength)});
+    response.end();
+  });
+  const Outcome out = run(prefill, decode);
+  EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
+  EXPECT_EQ(out.ids, (std::vector<TokenId>{10, 11, 12, 13, 14}));
+  EXPECT_EQ(driver_.in_flight(), 0U);
+}
+
+// Tokens alone make no decision due, but a gap among them does: at once, not with the next timer.
+TEST_F(LegDriverTest, AGapInTheTokensPlacesTheRequestAgainAtOnce) {
+  const ScriptedWorker prefill(loop_, prefill_from({10, 12}), {});
+  net::HttpResponse kept{nullptr};
+  const ScriptedWorker decode(loop_, {}, [&kept](int leg, net::HttpResponse response) {
+    if (leg == 1) {
+      say(response, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11})});
+      kept = std::move(response);
+      return;
+    }
+    say(response,
+        {protocol::Accepted{}, protocol::Joined{}, tokens(3, {13}, FinishReason::kLength)});
+    response.end();
+  });
+  // In a read of its own; D goes on as if nothing were wrong.
+  on_token_ = [&kept](TokenId id) {
+    if (id == 11) say(kept, {tokens(3, {99})});
+  };
+  const Outcome out = run(prefill, decode);
+  EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
+  EXPECT_EQ(out.ids, (std::vector<TokenId>{10, 11, 12, 13}));
+  EXPECT_LT(out.took, options_.renew_every / 2);
+}
+
+}  // namespace
+}  // namespace pd::gateway
