@@ -11,6 +11,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 CLIENTS = {"python": [sys.executable, str(HERE / "clients/openai_client.py")],
            "javascript": ["node", str(HERE / "clients/openai_client.mjs")]}
 CHAT_MODEL = HERE.parent.parent / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+CHAT_FOLDER = HERE.parent.parent / "models/SmolLM2-135M-Instruct"  # the same weights
 
 
 def run_client(client, cluster, *options):
@@ -47,8 +48,21 @@ def test_chat(chat_cluster, client):
     assert len(run_client(client, chat_cluster)) >= 24
 
 
+CAPITAL = {"messages": [{"role": "user", "content": "What is the capital of France?"}],
+           "temperature": 0, "max_tokens": 32}
+
+
+def capital_of_france(cluster):
+    answer = cluster.http.post(f"{cluster.gateway}/v1/chat/completions", json=CAPITAL, timeout=60).json()
+    return answer["choices"][0]["message"]["content"]
+
+
 def test_capital_of_france(chat_cluster):
-    answer = chat_cluster.http.post(f"{chat_cluster.gateway}/v1/chat/completions", json={
-        "messages": [{"role": "user", "content": "What is the capital of France?"}],
-        "temperature": 0, "max_tokens": 32}, timeout=60).json()
-    assert "Paris" in answer["choices"][0]["message"]["content"], answer
+    assert "Paris" in capital_of_france(chat_cluster)
+
+
+def test_a_folder_answers_as_the_gguf_file(chat_cluster, start_cluster):
+    if not CHAT_FOLDER.exists():
+        pytest.skip(f"{CHAT_FOLDER} is not there; tools/make_default_model_folder.sh makes it")
+    folder = start_cluster(model=str(CHAT_FOLDER))
+    assert capital_of_france(folder) == capital_of_france(chat_cluster)
