@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 
 import pytest
 
@@ -73,7 +74,9 @@ def test_render_reports_errors(program, tmp_path):
 
 
 def test_check_says_yes(program, tmp_path):
-    done = program.run("check", "--model", program.model)
+    file = tmp_path / "config.toml"
+    file.write_text("[gateway]\nport = 0\n")  # any: the usual one may be somebody's
+    done = program.run("check", "--model", program.model, "--config", file)
     assert done.returncode == 0, done
     for word in ("model", "can listen", "KV"):
         assert word.lower() in done.stdout.lower(), done.stdout
@@ -86,6 +89,10 @@ def test_check_says_no(program, tmp_path):
     assert done.returncode == 1
     assert "[prefill] slots" in done.stdout + done.stderr
     assert "[prefill] slats" in done.stdout + done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        file.write_text(f"[gateway]\nport = {taken.getsockname()[1]}\n")
+        done = program.run("check", "--model", program.model, "--config", file)
+    assert done.returncode == 1 and "[gateway] port" in done.stdout, done
     done = program.run("check", "--model", tmp_path / "nowhere")
     assert done.returncode == 1 and "nowhere" in done.stdout + done.stderr
 
