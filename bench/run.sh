@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cmake --build --preset release --target benches
-for script in bench/handoff.sh bench/gateway.sh bench/engine.sh; do
+for script in bench/first_token.py bench/handoff.sh bench/gateway.sh bench/engine.sh; do
   printf '\n== %s\n' "$script"
   "$script"
 done
