@@ -2,7 +2,7 @@
 # Every check and test, from a clean checkout: rules, build, unit and property tests, simulation by seed, end-to-end
 # tests with real processes and real clients, then all of it again under the sanitizers, with a short run of every fuzzer.
 #   tools/test.sh               everything: what CI runs
-#   tools/test.sh STAGE...      only these: rules build unit e2e sanitize threads
+#   tools/test.sh STAGE...      only these: rules build unit e2e sanitize threads, and thorough (not among the default)
 # FUZZ_SECONDS (default 3) is how long each fuzzer runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -51,14 +51,23 @@ sanitize() {
   stage "fuzzers, a short run each"
   tools/fuzz.sh "${FUZZ_SECONDS:-3}"
 }
-# Where threads meet: queues, pools, metrics, the event loop, transport, engines, whole processes.
+# Where threads meet: queues, pools, metrics, the event loop, transport.
 threads() {
   stage "thread sanitizer"
   configure tsan
-  compile tsan --target pdserve base_test net_test transfer_test transfer_process_test transfer_test_peer engine_test
-  run_ctest build/tsan -R '^(base_test|net_test|transfer_test|transfer_process_test|engine_test)$'
+  compile tsan --target base_test net_test transfer_test transfer_process_test transfer_test_peer
+  run_ctest build/tsan -R '^(base_test|net_test|transfer_test|transfer_process_test)$'
+}
+# On demand, before a release: engines and whole processes under TSan; every end-to-end test under ASan.
+thorough() {
+  stage "thread sanitizer, whole processes"
+  configure tsan
+  compile tsan --target pdserve engine_test
+  run_ctest build/tsan -R '^engine_test$'
   # UCX hooks madvise when it is loaded; a thread that ends calls it after TSan's part of it has.
-  UCX_MEM_EVENTS=n tests/e2e/run.sh build/tsan/pdserve -k 'smoke or disconnect'
+  UCX_MEM_EVENTS=n tests/e2e/run.sh build/tsan/pdserve
+  stage "end-to-end, sanitized"
+  tests/e2e/run.sh build/fuzz/pdserve
 }
 
 for s in "${stages[@]}"; do "$s"; done
