@@ -30,14 +30,14 @@ bin=build/release
 cores=$(nproc)
 others=$([ "$cores" -gt 1 ] && echo "1-$((cores - 1))" || echo 0)
 work=$(mktemp -d)
-stubs='' gateway=''
+stubs='' gateway='' client=''
 
 stop() {
-  for process in $gateway $stubs; do
+  for process in $client $gateway $stubs; do
     kill "$process" 2> /dev/null || true
     wait "$process" 2> /dev/null || true
   done
-  stubs='' gateway=''
+  stubs='' gateway='' client=''
 }
 trap 'stop; rm -rf "$work"' EXIT
 trap 'exit 130' INT
@@ -66,10 +66,14 @@ start() {
   rm "$work/stubs" "$work/ready"
 }
 
-# load ARGS...: rounds of the same load on a stub and on the gateway.
+# load ARGS...: rounds of the same load on a stub and on the gateway. Waited for and not in the
+# foreground, where a signal to this script would have to wait too.
 load() {
   taskset -c "$others" "$bin/load_client" --rounds "$rounds" \
-    --target "direct=127.0.0.1:$direct" --target "gateway=127.0.0.1:$port,$gateway" "$@"
+    --target "direct=127.0.0.1:$direct" --target "gateway=127.0.0.1:$port,$gateway" "$@" &
+  client=$!
+  wait "$client"
+  client=''
 }
 
 say() { printf '\n%s (load average %s)\n' "$1" "$(cut -d' ' -f1-3 /proc/loadavg)"; }
