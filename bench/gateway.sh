@@ -14,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-rounds=5 seconds=20 paced=768 free=3072
+rounds=5 seconds=20 paced=512 free=3072
 case "${1:-}" in
   --short) rounds=2 seconds=2 paced=256 free=512 ;;
   '') ;;
