@@ -58,6 +58,11 @@ SNIPPETS = r"""
 {% macro m(a, b='B', c=none) %}<{{ a }}{{ b }}{{ c }}>{% endmacro %}{{ m(1) }}{{ m(1, 2) }}{{ m(1, c=3) }}{{ m('x') | upper }}
 {% macro outer(n) %}{% if n > 0 %}{{ n }}{{ outer(n - 1) }}{% endif %}{% endmacro %}{{ outer(3) }}
 {% set g = 'global' %}{% macro m() %}{{ g }}{% endmacro %}{{ m() }}
+{{ ['\u3000a\u00a0' | trim, '\u2028b\u0085'.strip(), '\x1cc\u2003'.rstrip(), '\u200bd'.lstrip()] }}|{{ 'éaé'.strip('é') }}
+{{ '\u2003a\u0085b\u2028 c\u3000'.split() }}|{{ '\u3000a b\u2003c'.rsplit(none, 1) }}|{{ 'x\u00a0y'.split(none, 1) }}
+{{ 'a\u0085b\u2028c\x0bd\r\ne\n\x1cf'.splitlines() }}
+{{ ['\u00a0\u200b\u2028\U000e0001é漢\x7f\x01\u0085\ue000'] }}|{{ {'\u2029': 'ä'} }}
+{{ '²٣'.isdigit() }}|{{ '½'.isdigit() }}|{{ ''.isdigit() }}|{{ '１2'.isdigit() }}
 {{ raise_exception('bad thing: ' ~ 1) }}
 {{ strftime_now('%d %b %Y') }}|{{ strftime_now('%Y-%m-%d') }}
 {% if 1 %}a{% elif 2 %}b{% else %}c{% endif %}|{% if 0 %}a{% elif 2 %}b{% else %}c{% endif %}|{% if 0 %}a{% else %}c{% endif %}
@@ -108,6 +113,7 @@ def conversations():
         [u("Hi")], [u("Hi"), a("Hello!")], [s("Be brief."), u("Hi")], [u("a"), a("b"), u("c")],
         [s("Be brief."), u("a"), a("b"), u("c"), a("d"), u("e")], [u("")], [u("  spaces  \n"), a("\n\nx\n")],
         [u("Ünï 😀 漢字 \u0301"), a("ok"), u("<|im_end|> <s> [INST] <|eot_id|>")], [s(""), u("x")], [u("a"), u("b")], [a("first")],
+        [s("\u3000Sei kurz.\u00a0"), u("\u2028Hi\u2003"), a("\u0085ja\u1680"), u("\u200bx\ufeff")],
         [s("only system")], [{"role": "critic", "content": "odd role"}], [u("a"), s("late system"), u("b")], [],
         [u("think"), a("<think>\nhm\n</think>\n\nanswer"), u("again")], [{"role": "user", "content": [{"type": "text", "text": "part"}]}],
         [u("a"), {"role": "assistant", "content": None}], [{"role": "user"}], [u("1"), a("2"), u("3"), a("4")],

@@ -9,6 +9,8 @@
 
 #include "base/text.h"
 #include "model/chat_template/call.h"
+#include "model/chat_template/characters.h"
+#include "model/tokenizer/unicode.h"
 
 namespace pd::model::jinja {
 namespace {
@@ -75,6 +77,18 @@ std::string replace_all(const std::string& text, const std::string& from, const 
 
 namespace {
 
+// The first white space, or the last; npos: none.
+std::size_t find_space(std::string_view text, bool last) {
+  std::size_t found = std::string_view::npos;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t start = at;
+    if (!is_space(tokenizing::next_code_point(text, at))) continue;
+    found = start;
+    if (!last) break;
+  }
+  return found;
+}
+
 Value split_text(const std::string& text, const Value& separator, std::int64_t limit,
                  bool from_right) {
   std::vector<std::string> parts;
@@ -87,13 +101,13 @@ Value split_text(const std::string& text, const Value& separator, std::int64_t l
         parts.push_back(trim(stripped, "", true, true).empty() ? "" : stripped);
         break;
       }
-      const std::size_t cut =
-          from_right ? stripped.find_last_of(" \t\n\r\f\v") : stripped.find_first_of(" \t\n\r\f\v");
+      const std::size_t cut = find_space(stripped, from_right);
       if (cut == std::string::npos) {
         parts.push_back(stripped);
         break;
       }
-      parts.push_back(from_right ? stripped.substr(cut + 1) : stripped.substr(0, cut));
+      const std::size_t space = tokenizing::character_length(stripped[cut]);
+      parts.push_back(from_right ? stripped.substr(cut + space) : stripped.substr(0, cut));
       const std::size_t start =
           static_cast<std::size_t>(from_right ? 0 : rest.size() - (stripped.size() - cut));
       rest = from_right ? rest.substr(0, cut) : rest.substr(start);
@@ -149,12 +163,15 @@ namespace {
 Value splitlines(const std::string& text) {
   std::vector<Value> out;
   std::size_t start = 0;
-  while (start < text.size()) {
-    const std::size_t end = text.find_first_of("\n\r", start);
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = at;
+    const char32_t c = tokenizing::next_code_point(text, at);
+    if (!is_line_break(c)) continue;
     out.emplace_back(text.substr(start, end - start));
-    if (end == std::string::npos) break;
-    start = end + (text[end] == '\r' && end + 1 < text.size() && text[end + 1] == '\n' ? 2 : 1);
+    if (c == '\r' && at < text.size() && text[at] == '\n') ++at;
+    start = at;
   }
+  if (start < text.size()) out.emplace_back(text.substr(start));
   return Value::list(std::move(out));
 }
 
@@ -218,7 +235,10 @@ const std::map<std::string, TextMethod, std::less<>>& text_methods() {
        }},
       {"isdigit",
        [](const std::string& s, const Call&) -> Value {
-         return !s.empty() && std::ranges::all_of(s, [](char c) { return c >= '0' && c <= '9'; });
+         for (std::size_t at = 0; at < s.size();) {
+           if (!is_digit(tokenizing::next_code_point(s, at))) return false;
+         }
+         return !s.empty();
        }},
       {"removeprefix",
        [](const std::string& s, const Call& c) -> Value {

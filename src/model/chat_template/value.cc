@@ -6,6 +6,8 @@
 #include <cmath>
 
 #include "base/text.h"
+#include "model/chat_template/characters.h"
+#include "model/tokenizer/unicode.h"
 
 namespace pd::model::jinja {
 namespace {
@@ -26,20 +28,25 @@ std::string quoted(const std::string& text) {
              has_double = text.find('"') != std::string::npos;
   const char quote = has_single && !has_double ? '"' : '\'';
   std::string out(1, quote);
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '\\' || c == quote)
-      (out += '\\') += c;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t start = at;
+    const char32_t c = tokenizing::next_code_point(text, at);
+    if (c == U'\\' || c == static_cast<char32_t>(quote))
+      (out += '\\') += text[start];
     else if (c == '\n')
       out += "\\n";
     else if (c == '\r')
       out += "\\r";
     else if (c == '\t')
       out += "\\t";
-    else if (byte < 0x20 || byte == 0x7F)
-      out += fmt::format("\\x{:02x}", byte);
+    else if (is_printable(c))
+      out.append(text, start, at - start);
+    else if (c <= 0xFF)
+      out += fmt::format("\\x{:02x}", static_cast<std::uint32_t>(c));
+    else if (c <= 0xFFFF)
+      out += fmt::format("\\u{:04x}", static_cast<std::uint32_t>(c));
     else
-      out += c;
+      out += fmt::format("\\U{:08x}", static_cast<std::uint32_t>(c));
   }
   return out + quote;
 }
@@ -352,13 +359,21 @@ std::string type_name(const Value& value) {
 }
 
 std::string trim(std::string_view text, std::string_view set, bool left, bool right) {
-  const auto strips = [&](char c) {
-    return set.empty()
-               ? std::string_view(" \t\n\r\f\v\x1c\x1d\x1e\x1f").find(c) != std::string_view::npos
-               : set.find(c) != std::string_view::npos;
+  std::u32string chars;
+  for (std::size_t at = 0; at < set.size();) chars += tokenizing::next_code_point(set, at);
+  const auto strips = [&](char32_t c) {
+    return chars.empty() ? is_space(c) : chars.find(c) != std::u32string::npos;
   };
-  while (left && !text.empty() && strips(text.front())) text.remove_prefix(1);
-  while (right && !text.empty() && strips(text.back())) text.remove_suffix(1);
+  while (left && !text.empty()) {
+    std::size_t behind = 0;
+    if (!strips(tokenizing::next_code_point(text, behind))) break;
+    text.remove_prefix(behind);
+  }
+  while (right && !text.empty()) {
+    std::size_t start = text.size();
+    if (!strips(tokenizing::previous_code_point(text, start))) break;
+    text = text.substr(0, start);
+  }
   return std::string(text);
 }
 
