@@ -11,6 +11,8 @@
 #include <span>
 #include <utility>
 
+#include "protocol/toml_text.h"
+
 namespace pd::protocol {
 namespace {
 
@@ -89,6 +91,10 @@ Field text_field(std::string_view key, std::string& value) {
           [&value] {
             std::string out = "\"";
             for (const char c : value) {
+              if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
+                out += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
+                continue;
+              }
               if (c == '"' || c == '\\') out += '\\';
               out += c;
             }
@@ -124,6 +130,17 @@ Field integer_field(std::string_view key, T& value, std::int64_t low, std::int64
             return "";
           },
           [&value] { return fmt::format("{}", value); }};
+}
+
+Field boolean_field(std::string_view key, bool& value) {
+  return {key,
+          [&value](const toml::node& node) -> std::string {
+            const auto flag = node.value_exact<bool>();
+            if (!flag) return "must be true or false";
+            value = *flag;
+            return "";
+          },
+          [&value] { return std::string(value ? "true" : "false"); }};
 }
 
 // 0: no limit of its own.
@@ -218,6 +235,7 @@ std::vector<Section> sections(Config& c) {
       {"transfer",
        {choice_field("wires", c.transfer.wires, {"auto", "shm", "tcp"}),
         text_field("interface", c.transfer.interface),
+        boolean_field("trusted_network", c.transfer.trusted_network),
         choice_field("mode", c.transfer.mode, {"block-free", "block-fixed"})}},
       {"log", {choice_field("level", c.log.level, {"debug", "info", "warn", "error", "off"})}},
   };
@@ -270,6 +288,12 @@ std::vector<std::string> validate(const Config& c, std::string_view name) {
     mistakes.push_back(fmt::format(
         "{}: [gateway] request_limit: shorter than ttft_limit; set it to at least that", name));
   }
+  if (c.transfer.interface != "lo" && !c.transfer.trusted_network) {
+    mistakes.push_back(fmt::format(
+        "{}: [transfer] interface: whoever reaches UCX's ports on \"{}\" can harm the instances; "
+        "set trusted_network = true if only machines you trust do, or use \"lo\"",
+        name, c.transfer.interface));
+  }
   if (c.worker.host.empty())
     mistakes.push_back(fmt::format("{}: [worker] host: empty; set it to \"127.0.0.1\"", name));
   if (c.gateway.host.empty())
@@ -279,6 +303,10 @@ std::vector<std::string> validate(const Config& c, std::string_view name) {
 
 std::expected<Config, std::vector<std::string>> parse_config(std::string_view text,
                                                              std::string_view name) {
+  if (const auto problem = find_misplaced(text)) {
+    return std::unexpected(std::vector<std::string>{
+        fmt::format("{}:{}: not valid TOML: {}", name, problem->line, problem->message)});
+  }
   const toml::parse_result parsed = toml::parse(text, name);
   if (!parsed) {
     return std::unexpected(std::vector<std::string>{fmt::format("{}:{}: not valid TOML: {}", name,
@@ -303,6 +331,10 @@ std::expected<Config, std::vector<std::string>> parse_config(std::string_view te
                                      node.source().begin.line, key.str(), key.str()));
     }
   }
+  // `both` alone is a whole answer: the defaults of the two others are not meant beside it.
+  const auto group = parsed.table()["group"];
+  if (config.group.both > 0 && !group["prefill"]) config.group.prefill = 0;
+  if (config.group.both > 0 && !group["decode"]) config.group.decode = 0;
   if (mistakes.empty()) mistakes = validate(config, name);
   if (!mistakes.empty()) return std::unexpected(std::move(mistakes));
   return config;

@@ -69,6 +69,7 @@ struct DecodeSection {
 struct TransferSection {
   std::string wires = "auto";       // auto, shm, tcp
   std::string interface = "lo";     // network interface for tcp
+  bool trusted_network = false;     // of any other interface: UCX's ports ask for no credential
   std::string mode = "block-free";  // block-fixed: the measured baseline, one pull per block
 };
 

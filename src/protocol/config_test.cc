@@ -67,13 +67,15 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"[model]\nkernels = \"cuda\"", "[model] kernels: must be one of"},
         Mistake{"[group]\nprefill = 0", "[group] prefill: a group needs at least one"},
         Mistake{"[group]\ndecode = 0", "[group] decode: a group needs at least one"},
-        Mistake{"[group]\nboth = 1", "[group] both: aggregated instances do not mix"},
+        Mistake{"[group]\nboth = 1\ndecode = 1", "[group] both: aggregated instances do not mix"},
         Mistake{"[group]\nprefill = -1", "[group] prefill: must be an integer from 0"},
         Mistake{"[decode]\nkv_memory = 5", "[decode] kv_memory: must be a size such as"},
         Mistake{"[decode]\nkv_memory = \"5 parsecs\"",
                 "[decode] kv_memory: must be a size such as"},
         Mistake{"[decode]\nblock_tokens = 0", "[decode] block_tokens: must be an integer"},
         Mistake{"[transfer]\nwires = \"rdma\"", "[transfer] wires: must be one of"},
+        Mistake{"[transfer]\ninterface = \"eth0\"", "[transfer] interface: whoever reaches"},
+        Mistake{"[transfer]\ntrusted_network = 1", "[transfer] trusted_network: must be true"},
         Mistake{"[transfer]\nmode = \"paged\"", "[transfer] mode: must be one of"},
         Mistake{"[cluster]\nlease = \"1s\"", "[cluster] lease: must be a time such as"},
         Mistake{"[log]\nlevel = \"loud\"", "[log] level: must be one of"},
@@ -81,7 +83,31 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"model = \"x\"", "c.toml:1: model: must be a section, written [model]"},
         Mistake{"[model\npath = 1", "c.toml:1: not valid TOML"},
         Mistake{"[model]\npath = \"a\"\npath = \"b\"", "c.toml:3: not valid TOML"},
+        // These end toml++ itself: characters where none of their kind may be.
+        Mistake{"[\x02", "c.toml:1: not valid TOML: control character 0x02"},
+        Mistake{"\n\ufef6K", "c.toml:2: not valid TOML: only strings and comments"},
+        Mistake{"[model]\nname = \"\xff\"", "not valid TOML: it is not UTF-8"},
         Mistake{"[worker]\nhost = \"\"", "[worker] host: empty"}));
+
+TEST(Config, AggregatedInstancesNeedNoOtherKey) {
+  const auto config = parse_config("[group]\nboth = 3\n", "c.toml");
+  ASSERT_TRUE(config) << config.error()[0];
+  EXPECT_EQ(config->group.both, 3);
+  EXPECT_EQ(config->group.prefill + config->group.decode, 0);
+}
+
+TEST(Config, AnyTextIsReadBack) {
+  Config config;
+  config.model.name = "a\nb\t\"c\\\x01 漢 'd' # e";
+  const auto again = parse_config(to_toml(config), "c.toml");
+  ASSERT_TRUE(again) << again.error()[0];
+  EXPECT_EQ(again->model.name, config.model.name);
+  const auto strings =
+      parse_config("# über\n[model]\nname = \"\"\"é\"ü\n\"\"\"\npath = 'ö\\' # ä\n", "c.toml");
+  ASSERT_TRUE(strings) << strings.error()[0];
+  EXPECT_EQ(strings->model.name, "é\"ü\n");
+  EXPECT_EQ(strings->model.path, "ö\\");
+}
 
 TEST(Config, AllMistakesAreReportedAtOnce) {
   const auto config = parse_config("[prefill]\nslots = 0\n[gateway]\nport = -1\n", "c.toml");

@@ -185,7 +185,9 @@ Result<PrefillRequest> decode_prefill_request(std::string_view bytes) {
   m.layout_hash = in.number<std::uint64_t>("layout hash");
   m.deadline_ms = in.number<std::uint32_t>("deadline");
   m.tenant_salt = in.number<std::uint64_t>("tenant salt");
-  m.warm_up = in.number<std::uint8_t>("warm-up") != 0;
+  const auto warm_up = in.number<std::uint8_t>("warm-up");
+  in.require(warm_up <= 1, "warm-up");
+  m.warm_up = warm_up == 1;
   in.numbers(m.prompt, "prompt", kTokensMax);
   in.numbers(m.emitted, "emitted", kTokensMax);
   m.sampling = read_sampling(in);
