@@ -92,7 +92,7 @@ Result<Weights> Weights::open(const model::Checkpoint& checkpoint, const PackOpt
       open_packed_image(checkpoint, *plan, options.directory, std::ref(on_bytes));
   if (!file) return std::unexpected(file.error());
   weights.file_ = std::move(*file);
-  weights.image_ = weights.file_.bytes();
+  weights.image_ = weights.file_.bytes().first(static_cast<std::size_t>(plan->bytes));
   weights.digest_ = mix64(checkpoint.weights_digest() + static_cast<std::uint64_t>(weights.type_));
   weights.point_into_image();
   return weights;

@@ -11,6 +11,8 @@
 #include <optional>
 #include <system_error>
 
+#include "base/digest.h"
+#include "base/log.h"
 #include "base/machine_memory.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
@@ -71,15 +73,40 @@ Status flush_directory(const fs::path& directory) {
   return {};
 }
 
-// The mapped image if it is exactly the expected one; nullopt if there is none or another.
+// Behind the image: the digest of all before it.
+constexpr std::size_t kTrailerBytes = sizeof(std::uint64_t);
+
+// The mapped image if it is exactly the expected one, to the last byte; nullopt if there is none,
+// another, or one that the disk or somebody has changed: it is packed anew then. Reads all of it,
+// which serving will do anyway.
 std::optional<MappedFile> map_image(const fs::path& path, const ImageHeader& expected) {
   auto file = MappedFile::open(path);
   if (!file) return std::nullopt;
   ImageHeader header;
-  if (file->bytes().size() != static_cast<std::size_t>(expected.image_bytes)) return std::nullopt;
+  const auto image_bytes = static_cast<std::size_t>(expected.image_bytes);
+  if (file->bytes().size() != image_bytes + kTrailerBytes) return std::nullopt;
   std::memcpy(&header, file->bytes().data(), sizeof(header));
   if (header != expected) return std::nullopt;
+  std::uint64_t digest = 0;
+  std::memcpy(&digest, file->bytes().data() + image_bytes, sizeof(digest));
+  if (digest64(file->bytes().first(image_bytes)) != digest) {
+    log::warn("{}: it has changed since it was written; it is packed anew", path.string());
+    return std::nullopt;
+  }
   return std::move(*file);
+}
+
+// Weights that somebody else could have put there are not served.
+Status check_owner(const fs::path& directory) {
+  struct stat stat = {};
+  if (::stat(directory.c_str(), &stat) != 0) return system_error(directory, "look at");
+  const bool foreign = stat.st_uid != ::geteuid() && stat.st_uid != 0;
+  if (!foreign && (stat.st_mode & S_IWOTH) == 0) return {};
+  return error(ErrorCode::kUnavailable,
+               fmt::format("{}: {}; choose another [cluster] weights_directory, or make it yours "
+                           "alone",
+                           directory.string(),
+                           foreign ? "it belongs to another user" : "everybody may write into it"));
 }
 
 struct RemoveOnFailure {
@@ -102,12 +129,17 @@ Status pack(const model::Checkpoint& checkpoint, const ImagePlan& plan, const fs
   if (::fallocate(fd.get(), 0, 0, plan.bytes) != 0 && is_full(errno))
     return disk_full(path.parent_path(), plan.bytes);
   std::int64_t written = 0;
+  Digest64 digest;
   Status done = write_image(checkpoint, plan, [&](std::span<const std::byte> piece) -> Status {
     if (Status wrote = write_all(fd.get(), temporary, piece, plan.bytes); !wrote) return wrote;
+    digest.update(piece);
     written += static_cast<std::int64_t>(piece.size());
     on_bytes(written);
     return {};
   });
+  if (!done) return done;
+  const std::uint64_t trailer = digest.value();
+  done = write_all(fd.get(), temporary, std::as_bytes(std::span(&trailer, 1)), plan.bytes);
   if (!done) return done;
   if (::fsync(fd.get()) != 0) return system_error(temporary, "flush");
   if (::rename(temporary.c_str(), path.c_str()) != 0) return system_error(path, "rename to");
@@ -131,12 +163,15 @@ Result<MappedFile> open_packed_image(const model::Checkpoint& checkpoint, const 
                                      const fs::path& directory,
                                      const std::function<void(std::int64_t)>& on_bytes) {
   std::error_code failed;
-  fs::create_directories(directory, failed);
+  // Only its owner writes into it, whatever the umask says.
+  if (fs::create_directories(directory, failed))
+    fs::permissions(directory, fs::perms::owner_all, failed);
   if (failed) {
     return error(ErrorCode::kUnavailable,
                  fmt::format("{}: cannot create the directory for {:.0f} MiB of packed weights: {}",
                              directory.string(), mebibytes(plan.bytes), failed.message()));
   }
+  if (Status ours = check_owner(directory); !ours) return std::unexpected(ours.error());
   const std::uint64_t digest = checkpoint.weights_digest();
   const ImageHeader expected = plan.header(digest);
   const fs::path path =

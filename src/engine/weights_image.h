@@ -18,7 +18,7 @@
 namespace pd::engine {
 
 // Raise it when the packing or the order of tensors changes.
-inline constexpr std::uint32_t kPackVersion = 1;
+inline constexpr std::uint32_t kPackVersion = 2;
 
 // First bytes of an image, little-endian as the machine that maps it.
 struct ImageHeader {

@@ -146,6 +146,33 @@ TEST_F(WeightsFile, ThatIsCutOrOfAnotherVersionIsPackedAgain) {
   EXPECT_GT(packed, 0);
 }
 
+TEST_F(WeightsFile, ThatHasChangedIsPackedAgain) {
+  ASSERT_TRUE(open().has_value());
+  const auto size = static_cast<std::streamoff>(fs::file_size(image()));
+  for (const std::streamoff at : {std::streamoff{5000}, size / 2, size - 1}) {
+    {
+      std::fstream file(image(), std::ios::in | std::ios::out | std::ios::binary);
+      file.seekg(at);
+      const auto byte = static_cast<char>(file.get());
+      file.seekp(at);
+      file.put(static_cast<char>(byte ^ 0x10));
+    }
+    int packed = 0;
+    const auto again = open(&packed);
+    ASSERT_TRUE(again.has_value());
+    EXPECT_GT(packed, 0) << at;
+    EXPECT_EQ(row_of(again->head(), 5), row_of(Weights::in_memory(*checkpoint_)->head(), 5));
+  }
+}
+
+TEST_F(WeightsFile, IsNotTakenFromAFolderThatEverybodyWritesTo) {
+  ASSERT_TRUE(open().has_value());
+  fs::permissions(directory_ / "packed", fs::perms::all);
+  const auto weights = open();
+  ASSERT_FALSE(weights.has_value());
+  EXPECT_NE(weights.error().message.find("everybody may write"), std::string::npos);
+}
+
 TEST_F(WeightsFile, IsPackedByOneOfManyThatComeAtOnce) {
   std::atomic<int> packers = 0;
   std::atomic<int> opened = 0;
