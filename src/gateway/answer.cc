@@ -6,6 +6,8 @@
 #include <cmath>
 #include <utility>
 
+#include "base/rng.h"
+
 namespace pd::gateway {
 
 using policy::RequestEnd;
@@ -64,10 +66,11 @@ ApiError to_api_error(const RequestEnd& end) {
     case RequestEnd::Why::kFailed:
       return protocol::to_api_error(end.error);
     case RequestEnd::Why::kCompleted:
-    case RequestEnd::Why::kCancelled:
+    case RequestEnd::Why::kCancelled:  // its client has not left: it was ended here
       break;
   }
-  return {499, "invalid_request_error", "the request was cancelled", "", "cancelled"};
+  return {503, "server_error", "the server shuts down and ended this request; retry elsewhere", "",
+          "draining"};
 }
 
 Answer::Answer(const AnswerContext& context, PreparedRequest request,
@@ -93,9 +96,10 @@ void Answer::start(const std::function<RequestId()>& next_id,
     for (int i = 0; i < request_.api.n; ++i) {
       Job job{next_id(), request_.prompts[prompt], request_.api.sampling, 0, deadlines};
       if (!request_.api.seed_given) job.sampling.seed = next_seed();
-      // Choices of one prompt must differ, and must be the same again under the same seed.
-      else
-        job.sampling.seed += static_cast<std::uint64_t>(i);
+      // Choices of one prompt must differ, be the same again under the same seed, and not be those
+      // of the next seed.
+      else if (i > 0)
+        job.sampling.seed = counter_random(job.sampling.seed, static_cast<std::uint64_t>(i));
       Choice choice;
       choice.id = job.id;
       choice.prompt = prompt;
@@ -114,8 +118,9 @@ void Answer::start(const std::function<RequestId()>& next_id,
 
 void Answer::on_prefilled(std::size_t index, const protocol::Prefilled& prefilled) {
   choices_[index].prompt_logprobs = prefilled.prompt_logprobs;
-  // The same prompt counts once, as OpenAI counts it.
-  if (index == 0) cached_tokens_ = prefilled.cached_tokens;
+  // A prompt counts once, whatever the number of its choices, as OpenAI counts it.
+  if (index % static_cast<std::size_t>(request_.api.n) == 0)
+    cached_tokens_ += prefilled.cached_tokens;
 }
 
 void Answer::open_stream() {

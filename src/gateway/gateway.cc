@@ -98,11 +98,11 @@ void Gateway::handle(net::HttpRequest request, net::HttpResponse response) {
                                std::move(response));
     return handle_text(std::move(request), std::move(response), path == "/tokenize");
   }
-  if (path == "/v1/models") return get("application/json", models_json());
-  if (path == "/v1/models/" + options_.model_name) {
+  if (path == "/v1/models")
     return get("application/json",
-               fmt::format(R"({{"id":"{}","object":"model","created":{},"owned_by":"pdserve"}})",
-                           options_.model_name, options_.created));
+               nlohmann::json{{"object", "list"}, {"data", {model_json()}}}.dump());
+  if (path == "/v1/models/" + options_.model_name) {
+    return get("application/json", model_json().dump());
   }
   if (path == "/metrics") return get("text/plain; version=0.0.4", metrics_.text());
   if (path == "/health") {
@@ -113,15 +113,12 @@ void Gateway::handle(net::HttpRequest request, net::HttpResponse response) {
   refuse(response, not_found(request));
 }
 
-std::string Gateway::models_json() const {
-  return nlohmann::json{{"object", "list"},
-                        {"data",
-                         {{{"id", options_.model_name},
-                           {"object", "model"},
-                           {"created", options_.created},
-                           {"owned_by", "pdserve"},
-                           {"max_model_len", options_.context_max.value()}}}}}
-      .dump();
+nlohmann::json Gateway::model_json() const {
+  return {{"id", options_.model_name},
+          {"object", "model"},
+          {"created", options_.created},
+          {"owned_by", "pdserve"},
+          {"max_model_len", options_.context_max.value()}};
 }
 
 std::string Gateway::health_json() const {

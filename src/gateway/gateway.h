@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "base/metrics.h"
@@ -43,6 +44,8 @@ class Gateway {
   std::uint16_t port() const { return server_->port(); }
   // No new requests; done() once what is in flight has ended and its clients have every byte.
   void drain();
+  // Ends what is still in flight with an error that says so; done() follows when clients have it.
+  void give_up() { driver_.cancel_all(); }
   bool done() const {
     return draining_ && driver_.in_flight() == 0 && preparing_ == 0 && server_->connections() == 0;
   }
@@ -56,7 +59,7 @@ class Gateway {
               net::HttpResponse response, Time received);
   void handle_text(net::HttpRequest request, net::HttpResponse response, bool tokenizing);
   void refuse(net::HttpResponse& response, const protocol::ApiError& error);
-  std::string models_json() const;
+  nlohmann::json model_json() const;
   std::string health_json() const;
   RequestId next_id() { return {rng_.next(), rng_.next()}; }
 

@@ -76,6 +76,11 @@ void LegDriver::cancel(RequestId id) {
   pump();
 }
 
+void LegDriver::cancel_all() {
+  for (const auto& [id, running] : jobs_) dispatcher_.cancel(id, loop_.now());
+  pump();
+}
+
 // Runs until the dispatcher wants nothing more, then sleeps until it says so. Actions may report
 // back at once (a refused connection), so a pump inside a pump only asks for another round.
 void LegDriver::pump() {

@@ -49,6 +49,7 @@ class LegDriver {
   void on_topology(const protocol::Topology& topology);
   void start(Job job, JobObserver observer);
   void cancel(RequestId id);
+  void cancel_all();
 
   std::size_t in_flight() const { return jobs_.size(); }
   Duration expected_wait() const { return dispatcher_.expected_wait(loop_.now()); }
