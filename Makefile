@@ -1,23 +1,26 @@
 # The front door. `make up` and `make test` do all set-up themselves and ask nothing.
-# tools/install_packages.sh says what it installs; nothing outside this folder and the system's packages is touched.
+# tools/install_packages.sh says what it installs. Outside this folder and the system's packages only ~/.cache/pdserve is
+# written: packed weights, kept between starts.
 
 BUILD   := build/release
 PDSERVE := $(BUILD)/pdserve
 DEFAULT_MODEL := models/SmolLM2-135M-Instruct.Q4_1.gguf
-MODEL   ?= $(DEFAULT_MODEL)
-PREFILL ?= 2
-DECODE  ?= 2
-PORT    ?= 8000
-ARGS    ?=
+MODEL   ?= $(if $(shell grep -s "^ *path *=" "$(CONFIG)"),,$(DEFAULT_MODEL))
+# Empty: the configuration file's, or its default.
+PREFILL ?=
+DECODE  ?=
+PORT    ?=
+CONFIG  ?=
 
 .PHONY: help up build test bench format lint packages model clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
-## make up [MODEL=PATH] [PREFILL=2] [DECODE=2] [PORT=8000]  a P/D cluster on this machine, with an OpenAI API
+## make up [MODEL=PATH] [PREFILL=2] [DECODE=2] [PORT=8000] [CONFIG=FILE]  a P/D cluster on this machine, with an OpenAI API
 up: build $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
-	@$(PDSERVE) up --model $(MODEL) --prefill $(PREFILL) --decode $(DECODE) --port $(PORT) $(ARGS)
+	@$(PDSERVE) up $(if $(MODEL),--model "$(MODEL)") $(if $(PREFILL),--prefill $(PREFILL)) $(if $(DECODE),--decode $(DECODE)) \
+	  $(if $(PORT),--port $(PORT)) $(if $(CONFIG),--config "$(CONFIG)")
 
 ## make build     the one binary, build/release/pdserve
 build: packages

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/console.h"
 #include "cli/http_stream.h"
 #include "cli/settings.h"
 
@@ -17,14 +18,16 @@ struct ChatFlags {
   std::string model;
   std::string key;
   std::string system;
-  std::optional<double> temperature;
+  double temperature = 0.3;  // small models ramble at 1, the API's default
   int max_tokens = 512;
 };
 
 // "http://host:port/v1" as people copy it, or "host:port".
 std::string bare_address(std::string url) {
   if (url.starts_with("http://")) url.erase(0, 7);
-  return url.substr(0, url.find('/'));
+  url = url.substr(0, url.find('/'));
+  const bool has_port = url.rfind(':') != std::string::npos && !url.ends_with(']');
+  return has_port ? url : url + ":8000";
 }
 
 // The first model that the server has.
@@ -59,29 +62,25 @@ int run(const ChatFlags& flags) {
     model = *found;
   }
   const bool terminal = ::isatty(0) == 1;
-  if (terminal) fmt::print("{} at {}. An empty line or Ctrl-D ends.\n", model, flags.server);
+  if (terminal) tell("{} at {}. An empty line, /exit or Ctrl-D ends.\n", model, flags.server);
   const StreamTarget target{*address, "/v1/chat/completions", flags.key};
   nlohmann::json messages = nlohmann::json::array();
   if (!flags.system.empty()) messages.push_back({{"role", "system"}, {"content", flags.system}});
   int exit_status = 0;
   std::string line;
   while (true) {
-    if (terminal) fmt::print("> ");
-    std::fflush(stdout);
-    if (!std::getline(std::cin, line) || line.empty()) break;
+    if (terminal) tell("> ");
+    if (!std::getline(std::cin, line) || line.empty() || line == "/exit") break;
     messages.push_back({{"role", "user"}, {"content", line}});
     nlohmann::json body{{"model", model},
                         {"messages", messages},
                         {"stream", true},
                         {"max_tokens", flags.max_tokens}};
-    if (flags.temperature) body["temperature"] = *flags.temperature;
+    body["temperature"] = flags.temperature;
     const auto answer =
         stream_answer(target, body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
-                      [](std::string_view text) {
-                        fmt::print("{}", text);
-                        std::fflush(stdout);
-                      });
-    fmt::print("\n");
+                      [](std::string_view text) { tell("{}", text); });
+    tell("\n");
     if (!answer) {
       exit_status = fail(answer.error());
       messages.erase(messages.size() -
@@ -106,7 +105,7 @@ Command add_chat(CLI::App& root) {
   app->add_option("--model", flags->model, "model to ask for; default: the server's first");
   app->add_option("--key", flags->key, "API key");
   app->add_option("--system", flags->system, "system message");
-  app->add_option("--temperature", flags->temperature, "0: always the likeliest token")
+  app->add_option("--temperature", flags->temperature, "0: always the likeliest token; default 0.3")
       ->check(CLI::Range(0.0, 2.0));
   app->add_option("--max-tokens", flags->max_tokens, "longest answer")
       ->check(CLI::Range(1, 1'000'000));

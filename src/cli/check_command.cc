@@ -1,13 +1,16 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "base/digest.h"
 #include "base/rng.h"
 #include "cli/commands.h"
+#include "cli/console.h"
 #include "cli/files.h"
 #include "cli/settings.h"
 #include "engine/kernels/kernels.h"
@@ -21,9 +24,10 @@ namespace {
 // One line per finding; mistakes name the key and the fix.
 class Findings {
  public:
-  void good(const std::string& what) { fmt::print("ok     {}\n", what); }
+  void good(const std::string& what) { tell("ok     {}\n", what); }
+  void note(const std::string& what) { tell("note   {}\n", what); }
   void bad(const std::string& what) {
-    fmt::print("wrong  {}\n", what);
+    tell("wrong  {}\n", what);
     wrong_ = true;
   }
   int exit_status() const { return wrong_ ? 1 : 0; }
@@ -34,6 +38,44 @@ class Findings {
 
 std::string mib(std::int64_t bytes) {
   return fmt::format("{:.0f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+// Somebody wrote an image of this size there before: nothing more is needed.
+bool has_image(const std::filesystem::path& directory, Bytes size) {
+  std::error_code code;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, code)) {
+    std::error_code unreadable;
+    if (entry.path().extension() == ".weights" &&
+        entry.file_size(unreadable) >= static_cast<std::uintmax_t>(size.value()) && !unreadable)
+      return true;
+  }
+  return false;
+}
+
+void check_weights_directory(const protocol::Config& config, const model::Model& model,
+                             const std::filesystem::path& path, Findings& findings) {
+  const std::filesystem::path directory = model_options(config, path).pack_directory;
+  const auto plan =
+      worker::MemoryPlan::make(model, model_options(config, path), memory_settings(config));
+  if (!plan) return;  // said elsewhere
+  std::filesystem::path existing = directory;
+  std::error_code code;
+  while (!std::filesystem::exists(existing, code) && existing.has_relative_path())
+    existing = existing.parent_path();
+  if (::access(existing.c_str(), W_OK | X_OK) != 0) {
+    return findings.bad(fmt::format(
+        "[cluster] weights_directory: {} is not writable; choose another", existing.string()));
+  }
+  const auto space = std::filesystem::space(existing, code);
+  const bool fits = !code && space.available >= static_cast<std::uintmax_t>(plan->weights.value());
+  if (!fits && !has_image(directory, plan->weights)) {
+    return findings.bad(fmt::format(
+        "[cluster] weights_directory: packed weights need {} in {}, {} are free; free some or "
+        "choose another",
+        mib(plan->weights.value()), directory.string(),
+        mib(static_cast<std::int64_t>(space.available))));
+  }
+  findings.good(fmt::format("weights directory {}", directory.string()));
 }
 
 void check_model(const protocol::Config& config, Findings& findings) {
@@ -53,6 +95,7 @@ void check_model(const protocol::Config& config, Findings& findings) {
                  "; /v1/completions works without it");
   const auto context = worker::served_context(*model, config.model.context_max);
   if (!context) return findings.bad(context.error().message);
+  check_weights_directory(config, *model, *path, findings);
   const auto memory = check_memory(config, *model);
   if (!memory) return findings.bad(memory.error().message);
   findings.good(*memory);
@@ -69,10 +112,11 @@ void check_listeners(const protocol::Config& config, Findings& findings) {
   options.port = config.gateway.port;
   const auto server =
       net::HttpServer::create(loop, options, [](net::HttpRequest, net::HttpResponse) {});
-  if (!server)
-    return findings.bad(fmt::format("[gateway] port: {}; choose another one, or stop what has it",
-                                    server.error().message));
+  if (!server) return findings.bad(fmt::format("[gateway] port: {}", server.error().message));
   findings.good(fmt::format("gateway can listen on {}:{}", config.gateway.host, (*server)->port()));
+  if (!config.gateway.host.starts_with("127.") && config.gateway.host != "::1" &&
+      config.gateway.host != "localhost")
+    findings.note("[gateway] host: other machines reach the API, and it asks for no key yet");
 }
 
 // Moves `size` random bytes from `from` to `to` and compares digests; the bytes' rate and carrier

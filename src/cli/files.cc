@@ -42,16 +42,27 @@ Result<fs::path> find_model(std::string_view model) {
                            model));
 }
 
+namespace {
+
+// The system's folder for temporary files; "/tmp" when TMPDIR names none.
+fs::path temporary_folder() {
+  std::error_code code;
+  const fs::path folder = fs::temp_directory_path(code);
+  return code ? fs::path("/tmp") : folder;
+}
+
+}  // namespace
+
 fs::path default_weights_directory() {
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && cache[0] == '/')
     return fs::path(cache) / "pdserve";
   if (const char* home = std::getenv("HOME"); home != nullptr && home[0] == '/')
     return fs::path(home) / ".cache/pdserve";
-  return fs::temp_directory_path() / fmt::format("pdserve-weights-{}", ::getuid());
+  return temporary_folder() / fmt::format("pdserve-weights-{}", ::getuid());
 }
 
 Result<fs::path> make_private_directory(std::string_view prefix) {
-  std::string pattern = (fs::temp_directory_path() / fmt::format("{}-XXXXXX", prefix)).string();
+  std::string pattern = (temporary_folder() / fmt::format("{}-XXXXXX", prefix)).string();
   if (::mkdtemp(pattern.data()) == nullptr) {
     return error(ErrorCode::kUnavailable,
                  fmt::format("{}: cannot make a folder: {}", pattern, std::strerror(errno)));

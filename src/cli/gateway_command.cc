@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <csignal>
 #include <ctime>
@@ -25,10 +26,27 @@ struct GatewayFlags {
 constexpr Duration kDrainLimit = std::chrono::seconds(10);
 constexpr Duration kDrainCheck = std::chrono::milliseconds(20);
 
+constexpr Duration kLastWords = std::chrono::seconds(1);  // for the errors of those given up
+
 void stop_when_done(net::EventLoop& loop, gateway::Gateway& gateway, Time limit) {
-  if (gateway.done() || loop.now() >= limit) return loop.stop();
+  if (gateway.done() || loop.now() >= limit + kLastWords) return loop.stop();
+  if (loop.now() >= limit) gateway.give_up();
   loop.call_at(loop.now() + kDrainCheck,
                [&loop, &gateway, limit] { stop_when_done(loop, gateway, limit); });
+}
+
+// A request in flight has one connection to its client and up to two to instances; so many clients
+// are let in that those already here can be served to the end.
+int connections_within_limit(int configured) {
+  constexpr rlim_t kOthers = 64;  // listener, log, control plane
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return configured;
+  const rlim_t clients =
+      limit.rlim_cur > 2 * kOthers ? (limit.rlim_cur - kOthers) / 3 : kOthers / 3;
+  if (clients >= static_cast<rlim_t>(configured)) return configured;
+  log::warn("[gateway] connections_max: {} with the limit of {} descriptors (ulimit -n), not {}",
+            clients, limit.rlim_cur, configured);
+  return static_cast<int>(clients);
 }
 
 int run(const GatewayFlags& flags) {
@@ -52,7 +70,7 @@ int run(const GatewayFlags& flags) {
   options.http.host = config->gateway.host;
   options.http.port = config->gateway.port;
   options.http.limits.body_bytes_max = config->gateway.body_bytes_max;
-  options.http.limits.connections_max = config->gateway.connections_max;
+  options.http.limits.connections_max = connections_within_limit(config->gateway.connections_max);
   options.controller = *controller;
   options.secret = *secret;
   options.model_name = model_name(*config, *model);

@@ -149,6 +149,16 @@ Status LocalCluster::start() {
   return {};
 }
 
+Status LocalCluster::restart_gateway() {
+  auto port =
+      start_child(gateway_,
+                  {"--controller", fmt::format("{}:{}", config_.worker.host, controller_port_),
+                   "--port", std::to_string(gateway_port_)},
+                  false);
+  if (!port) return std::unexpected(port.error());
+  return {};
+}
+
 void LocalCluster::watch(Child& child) {
   auto watch = net::FdWatch::create(loop_, child.process->exit_fd(),
                                     {[this, &child] { on_exit(child); }, nullptr, nullptr});

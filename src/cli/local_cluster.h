@@ -38,6 +38,11 @@ class LocalCluster {
     ended_ = std::move(ended);
   }
 
+  // A new gateway at the old one's address, after the old one has ended.
+  Status restart_gateway();
+  // The folder stays: somebody will want to read its logs.
+  void keep_directory() { directory_owned_ = false; }
+
   // Gateway first, then the controller with its workers; `done` once all have ended.
   void stop(std::function<void()> done);
   void kill();

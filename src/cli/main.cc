@@ -2,13 +2,28 @@
 
 #include <fmt/format.h>
 
+#include <sys/resource.h>
+
 #include <csignal>
 #include <vector>
 
 #include "cli/commands.h"
 
+namespace {
+
+// The soft limit is what programs that use select() need; a gateway holds thousands of connections.
+void use_all_descriptors() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a reader that left is an error code, not the end of the process
+  use_all_descriptors();
 
   CLI::App root(
       "pdserve serves large language models with prefill and decode on different instances.\n"
@@ -26,7 +41,11 @@ int main(int argc, char** argv) {
       pd::cli::add_up(root),       pd::cli::add_check(root),      pd::cli::add_chat(root),
       pd::cli::add_gateway(root),  pd::cli::add_controller(root), pd::cli::add_worker(root),
       pd::cli::add_tokenize(root), pd::cli::add_render(root)};
-  CLI11_PARSE(root, argc, argv);
+  try {
+    root.parse(argc, argv);
+  } catch (const CLI::ParseError& problem) {
+    return root.exit(problem) == 0 ? 0 : 1;
+  }
   for (const auto& command : commands) {
     if (command.app->parsed()) return command.run();
   }

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/machine_memory.h"
 #include "base/mapped_file.h"
+#include "cli/console.h"
 #include "cli/files.h"
 
 namespace pd::cli {
@@ -43,7 +44,7 @@ void CommonFlags::add_to(CLI::App& app) {
 }
 
 int fail(std::string_view message) {
-  fmt::print(stderr, "pdserve: {}\n", message);
+  note("pdserve: {}\n", message);
   return 1;
 }
 

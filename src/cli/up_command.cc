@@ -3,10 +3,11 @@
 
 #include <algorithm>
 #include <csignal>
-#include <iostream>
+#include <map>
 #include <utility>
 
 #include "cli/commands.h"
+#include "cli/console.h"
 #include "cli/files.h"
 #include "cli/http_stream.h"
 #include "cli/local_cluster.h"
@@ -25,7 +26,10 @@ struct UpFlags {
   std::string state_file;
 };
 
-constexpr Duration kStatusEvery = std::chrono::milliseconds(50);
+constexpr Duration kStatusEvery = std::chrono::milliseconds(50);  // while it starts
+constexpr Duration kWatchEvery = std::chrono::seconds(1);         // while it serves
+// A gateway that ends again this soon would do so for ever.
+constexpr Duration kGatewayLifeMin = std::chrono::seconds(5);
 constexpr int kBarWidth = 30;
 
 std::optional<protocol::Config> effective_config(const UpFlags& flags) {
@@ -91,16 +95,15 @@ class UpRun {
     has_template_ = model->chat_template.has_value();
     name_ = model_name(config_, *model);
     if (!model->chat_template_error.empty())
-      fmt::print(stderr, "note: the chat template is not supported: {}\n",
-                 model->chat_template_error);
+      note("note: the chat template is not supported: {}\n", model->chat_template_error);
     if (auto fits = check_memory(config_, *model); !fits) return fail(fits.error());
     auto cluster = LocalCluster::create(loop_, config_);
     if (!cluster) return fail(cluster.error());
     cluster_ = std::move(*cluster);
-    fmt::print(stderr, "{}: {} prefill, {} decode{}; logs in {}\n", name_, config_.group.prefill,
-               config_.group.decode,
-               config_.group.both > 0 ? fmt::format(", {} aggregated", config_.group.both) : "",
-               cluster_->directory().string());
+    note("{}: {} prefill, {} decode{}; logs in {}\n", name_, config_.group.prefill,
+         config_.group.decode,
+         config_.group.both > 0 ? fmt::format(", {} aggregated", config_.group.both) : "",
+         cluster_->directory().string());
     cluster_->on_child_end(
         [this](const std::string& who, const std::string& how) { on_child_end(who, how); });
     if (auto started = cluster_->start(); !started) return fail(started.error());
@@ -122,15 +125,20 @@ class UpRun {
   }
 
   void on_status(const nlohmann::json& status) {
+    if (complete_) {
+      tell_changes(status);
+      loop_.call_at(loop_.now() + kWatchEvery, [this] { ask_status(); });
+      return;
+    }
     const int wanted = config_.group.prefill + config_.group.decode + config_.group.both;
     const std::string line = progress_line(status, wanted);
     if (terminal_)
-      fmt::print(stderr, "\r\x1b[K{}", line);
+      note("\r\x1b[K{}", line);
     else if (line != last_line_)
-      fmt::print(stderr, "{}\n", line);
+      note("{}\n", line);
     last_line_ = line;
     if (const std::string trouble = fatal_trouble(status); !trouble.empty()) {
-      if (terminal_) fmt::print(stderr, "\n");
+      if (terminal_) note("\n");
       exit_status_ = fail(trouble);
       return stop();
     }
@@ -138,17 +146,55 @@ class UpRun {
       loop_.call_at(loop_.now() + kStatusEvery, [this] { ask_status(); });
       return;
     }
-    if (terminal_) fmt::print(stderr, "\n");
+    if (terminal_) note("\n");
+    complete_ = true;
+    serving_ = serving(status);
     on_complete();
+    loop_.call_at(loop_.now() + kWatchEvery, [this] { ask_status(); });
+  }
+
+  static std::map<int, std::string> serving(const nlohmann::json& status) {
+    std::map<int, std::string> out;
+    for (const auto& instance : status["instances"]) {
+      if (instance["state"] == "serving")
+        out[instance["id"].get<int>()] = instance["role"].get<std::string>();
+    }
+    return out;
+  }
+
+  // What happened to instances since the last look, a line each.
+  void tell_changes(const nlohmann::json& status) {
+    const std::map<int, std::string> now = serving(status);
+    for (const auto& [id, role] : serving_) {
+      if (!now.contains(id))
+        note("Instance {} ({}) is gone; its requests go on elsewhere, a substitute starts.\n", id,
+             role);
+    }
+    for (const auto& [id, role] : now) {
+      if (!serving_.contains(id)) note("Instance {} ({}) serves.\n", id, role);
+    }
+    serving_ = now;
   }
 
   void on_complete() {
-    const std::string host = config_.gateway.host == "0.0.0.0" ? "127.0.0.1" : config_.gateway.host;
-    const std::string url = fmt::format("http://{}:{}", host, cluster_->gateway_port());
+    // What this machine reaches it by, when it listens on every address.
+    std::string host = config_.gateway.host;
+    if (host == "0.0.0.0") host = "127.0.0.1";
+    if (host == "::" || host == "[::]") host = "::1";
+    const bool bare_ipv6 = host.find(':') != std::string::npos && !host.starts_with('[');
+    const std::string url =
+        fmt::format("http://{}:{}", bare_ipv6 ? "[" + host + "]" : host, cluster_->gateway_port());
     if (!flags_.no_question) ask_question(host);
+    url_ = url;
+    if (!write_state()) return;
+    teach(url);
+  }
+
+  // False: it could not be written, and the cluster ends.
+  bool write_state() {
     if (!flags_.state_file.empty()) {
       const nlohmann::json state{
-          {"gateway", url},
+          {"gateway", url_},
           {"controller", fmt::format("{}:{}", config_.worker.host, cluster_->controller_port())},
           {"directory", cluster_->directory().string()},
           {"model", name_},
@@ -156,10 +202,11 @@ class UpRun {
            {{"gateway", cluster_->gateway_pid()}, {"controller", cluster_->controller_pid()}}}};
       if (auto written = write_private_file(flags_.state_file, state.dump()); !written) {
         exit_status_ = fail(written.error());
-        return stop();
+        stop();
+        return false;
       }
     }
-    teach(url);
+    return true;
   }
 
   // One real request through the front door, streamed to the terminal.
@@ -174,13 +221,10 @@ class UpRun {
     const StreamTarget target{{host, cluster_->gateway_port()},
                               has_template_ ? "/v1/chat/completions" : "/v1/completions",
                               ""};
-    fmt::print("\n> {}\n", question);
-    std::fflush(stdout);
-    const auto answer = stream_answer(target, body.dump(), [](std::string_view text) {
-      fmt::print("{}", text);
-      std::fflush(stdout);
-    });
-    fmt::print("\n\n");
+    tell("\n> {}\n", question);
+    const auto answer =
+        stream_answer(target, body.dump(), [](std::string_view text) { tell("{}", text); });
+    tell("\n\n");
     if (!answer) fail("the first question failed: " + answer.error().message);
   }
 
@@ -192,7 +236,7 @@ class UpRun {
         has_template_
             ? R"(client.chat.completions.create(model="{}", messages=[{{"role": "user", "content": "Hello"}}]))"
             : R"(client.completions.create(model="{}", prompt="Once upon a time"))";
-    fmt::print(
+    tell(
         "Serving {} at {}/v1  (metrics: {}/metrics)\n\n"
         "  curl {}/v1/{} -H 'content-type: application/json' \\\n"
         "       -d '{{\"model\":\"{}\",{},\"max_tokens\":64,\"stream\":true}}'\n\n"
@@ -201,18 +245,28 @@ class UpRun {
         "  print({})\n\n"
         "Ctrl-C ends it.\n",
         name_, url, url, url, path, name_, input, url, fmt::format(fmt::runtime(python), name_));
-    std::fflush(stdout);
   }
 
   void on_child_end(const std::string& who, const std::string& how) {
-    if (who == "controller" && !last_line_.empty() && cluster_->gateway_pid() > 0) {
-      fmt::print(stderr,
-                 "The controller ended ({}). Serving goes on, but nothing is replaced any more; "
-                 "restart with Ctrl-C and up.\n",
-                 how);
+    if (who == "controller" && complete_) {
+      note(
+          "The controller ended ({}). Serving goes on, but nothing is replaced any more; restart "
+          "with Ctrl-C and up.\n",
+          how);
       return;
     }
+    if (who == "gateway" && complete_ && loop_.now() - gateway_started_ >= kGatewayLifeMin) {
+      gateway_started_ = loop_.now();
+      if (const auto again = cluster_->restart_gateway(); again) {
+        note("The gateway ended ({}); a new one serves at {}. Its requests were lost.\n", how,
+             url_);
+        write_state();
+        return;
+      }
+    }
     exit_status_ = fail(fmt::format("the {} ended: {}", who, how));
+    cluster_->keep_directory();
+    note("The logs are kept in {}\n", cluster_->directory().string());
     stop();
   }
 
@@ -221,7 +275,7 @@ class UpRun {
       cluster_->kill();  // asked twice
       return;
     }
-    fmt::print(stderr, "Stopping.\n");
+    note("Stopping; answers under way have 10 s, a second Ctrl-C ends them at once.\n");
     cluster_->stop([this] { loop_.stop(); });
   }
 
@@ -231,6 +285,10 @@ class UpRun {
   std::unique_ptr<LocalCluster> cluster_;
   std::string name_;
   std::string last_line_;
+  std::string url_;
+  std::map<int, std::string> serving_;  // id -> role, as of the last look
+  Time gateway_started_{};
+  bool complete_ = false;
   bool has_template_ = false;
   bool terminal_;
   bool stopping_ = false;

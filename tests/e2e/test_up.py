@@ -14,6 +14,7 @@ import pytest
 from harness import processes, prompts, streams
 from harness.cluster import Instance
 from harness.background import in_background
+from harness.faults import under_way
 from harness.processes import wait_until
 from harness.raw_client import RawClient
 
@@ -84,8 +85,7 @@ def test_asks_the_model_a_question(program, tmp_path):
 def test_ends_while_serving(start_cluster, how):
     """Streams under way are finished, then every process ends."""
     cluster = start_cluster()
-    join = in_background(lambda: streams.completions(cluster, [prompts.story(450)] * 4))
-    wait_until(lambda: cluster.metrics()["pdserve_requests_in_flight"] == 4, 10, "in flight")
+    join = under_way(cluster, [prompts.story(450)] * 4)
     assert cluster.end(how) == 0
     streams.assert_complete(join())
     cluster.check_nothing_left()
@@ -101,6 +101,25 @@ def test_ends_only_when_a_slow_client_has_its_answer(start_cluster):
                "the instances have done their part")
     client.read_until(b"[DONE]")
     assert cluster.end() == 0
+    cluster.check_nothing_left()
+
+
+def test_long_streams_are_told_the_end(start_cluster):
+    """Ctrl-C: what is not done within the limit ends with an error event, not with a cut line."""
+    cluster = start_cluster()
+    decodes = cluster.instances("decode")
+    cluster.signal_pid("controller", signal.SIGSTOP)  # which would replace them
+    for decode in decodes:
+        cluster.freeze(decode)  # nothing comes after P's token
+    client = RawClient(cluster)
+    client.read_until(b"data: ")
+    cluster.process.send_signal(signal.SIGINT)
+    rest = client.read_to_end()
+    assert b"event: error" in rest and b"shuts down" in rest and b"[DONE]" not in rest, rest[-500:]
+    for decode in decodes:
+        cluster.thaw(decode)
+    cluster.signal_pid("controller", signal.SIGCONT)
+    assert cluster.process.wait(timeout=25 * cluster.program.patience) == 0
     cluster.check_nothing_left()
 
 
@@ -120,8 +139,7 @@ def test_ends_while_starting(start_cluster, rng, scaled):
 def test_kill_9_of_up_ends_everything(start_cluster):
     cluster = start_cluster(prefill=2, decode=2)
     assert len(processes.marked(cluster.mark)) == 7
-    join = in_background(lambda: streams.completions(cluster, [prompts.story(450)] * 4))
-    wait_until(lambda: cluster.metrics()["pdserve_requests_in_flight"] == 4, 10, "in flight")
+    join = under_way(cluster, [prompts.story(450)] * 4)
     cluster.process.kill()
     cluster.process.wait()
     left = processes.gone(cluster.mark, 3 * cluster.program.patience)
@@ -131,11 +149,20 @@ def test_kill_9_of_up_ends_everything(start_cluster):
 
 
 def test_gateway_dies(start_cluster):
+    """A new one takes its place at the same address; one that dies at once again ends the cluster,
+    and the logs stay."""
     cluster = start_cluster()
-    os.kill(cluster.state["pids"]["gateway"], signal.SIGKILL)
+    cluster.signal_pid("gateway", signal.SIGKILL)
+    wait_until(lambda: "a new one serves" in cluster.output(), 10 * cluster.program.patience,
+               cluster.output)
+    body = prompts.story(20)
+    wait_until(lambda: cluster.serves(), 10 * cluster.program.patience, cluster.output)
+    streams.assert_complete(streams.completions(cluster, [body]))
+    cluster.state = json.loads(cluster.state_file.read_text())
+    cluster.signal_pid("gateway", signal.SIGKILL)
     code = cluster.process.wait(timeout=20 * cluster.program.patience)
-    assert code == 1 and "gateway" in cluster.output().splitlines()[-2] + cluster.output(), code
-    assert "the gateway ended" in cluster.output()
+    assert code == 1 and "the gateway ended" in cluster.output(), cluster.output()
+    assert "logs are kept in" in cluster.output()
     cluster.check_nothing_left()
 
 

@@ -159,6 +159,13 @@ class Cluster:
     def output(self):
         return self.output_file.read_text(errors="replace") if self.output_file.exists() else ""
 
+    def serves(self):
+        """Whether the gateway answers, and has instances to serve."""
+        try:
+            return self.http.get(f"{self.gateway}/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
     def logs(self, lines=25):
         """The last lines of each log, for messages; None: everything."""
         parts = []
@@ -243,6 +250,12 @@ class Cluster:
         # 0 would be this test's own process group.
         assert instance.pid > 1 and processes.has_mark(instance.pid, self.mark), instance
         os.kill(instance.pid, number)
+
+    def signal_pid(self, name, number):
+        """To the gateway or the controller."""
+        pid = self.state["pids"][name]
+        assert pid > 1 and processes.has_mark(pid, self.mark), name
+        os.kill(pid, number)
 
     def kill(self, instance):
         """kill -9. The test expects one substitute."""

@@ -34,6 +34,17 @@ def wait_in_flight(cluster, count):
                10 * cluster.program.patience, f"{count} requests in flight")
 
 
+def under_way(cluster, bodies):
+    """All `bodies` as streams that have begun and have not ended, however fast the model is. Returns
+    what waits for their outcomes."""
+    decodes = cluster.instances("decode")
+    freeze_all(cluster, decodes)
+    join = in_background(lambda: streams.completions(cluster, bodies))
+    wait_in_flight(cluster, len(bodies))
+    thaw_all(cluster, decodes)
+    return join
+
+
 def burst(cluster, bodies):
     """All `bodies` at the same moment, however slowly this client sends them: P's are frozen until
     the gateway has them all. At most as many as P's have slots."""

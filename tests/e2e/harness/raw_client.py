@@ -27,6 +27,11 @@ class RawClient:
             assert piece, f"the stream ended: {self.received[-500:]!r}"
             self.received += piece
 
+    def read_to_end(self):
+        while piece := self.socket.recv(65536):
+            self.received += piece
+        return self.received
+
     def leave(self):
         self.socket.close()
 
