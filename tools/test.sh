@@ -72,4 +72,7 @@ thorough() {
 }
 
 for s in "${stages[@]}"; do "$s"; done
+for data in models/SmolLM2-135M-Instruct.Q4_1.gguf models/SmolLM2-135M-Instruct/model.safetensors; do
+  [ -f "$data" ] || printf '\nNOT TESTED: what needs %s, which could not be fetched or made\n' "$data"
+done
 printf '\nAll passed: %s (%s)\n' "${stages[*]}" "$(date +%T)"

@@ -184,12 +184,21 @@ std::string Answer::render_logprobs(Choice& choice,
   const auto bytes_of = [this](TokenId id) { return context_.model->tokenizer.token_bytes(id); };
   if (identity_.kind == protocol::ApiRequest::Kind::kChat)
     return protocol::render_chat_logprobs(tokens, bytes_of);
+  const auto& prompt = *request_.prompts[choice.prompt];
+  if (!choice.text_of_tokens) {
+    choice.text_of_tokens.emplace(context_.model->tokenizer);
+    // Without the echo the text goes on behind the prompt: its last token's own text is not in it.
+    if (!request_.api.echo) choice.text_of_tokens->append(prompt.back());
+  }
+  const auto growth = [&choice](TokenId id) {
+    return protocol::code_points(choice.text_of_tokens->append(id));
+  };
   if (!with_echo)
-    return protocol::render_completion_logprobs({}, tokens, bytes_of, choice.text_offset);
+    return protocol::render_completion_logprobs({}, tokens, bytes_of, growth, choice.text_offset);
   std::vector<protocol::TokenLogprobs> all = choice.prompt_logprobs;
   all.insert(all.end(), tokens.begin(), tokens.end());
-  return protocol::render_completion_logprobs({request_.prompts[choice.prompt]->front()}, all,
-                                              bytes_of, choice.text_offset);
+  return protocol::render_completion_logprobs({prompt.front()}, all, bytes_of, growth,
+                                              choice.text_offset);
 }
 
 void Answer::on_job_end(std::size_t index, const RequestEnd& end) {

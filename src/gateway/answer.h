@@ -13,6 +13,7 @@
 #include "base/time.h"
 #include "gateway/leg_driver.h"
 #include "gateway/prepare.h"
+#include "model/tokenizer/tokenizer.h"
 #include "net/http_server.h"
 #include "protocol/openai_response.h"
 
@@ -54,6 +55,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
     std::vector<protocol::TokenLogprobs> logprobs;         // whole answers only
     std::vector<protocol::TokenLogprobs> prompt_logprobs;  // echo
     std::int64_t text_offset = 0;
+    std::optional<model::StreamDecoder> text_of_tokens;  // of completions with logprobs
     protocol::FinishReason finish = protocol::FinishReason::kNone;
     std::int64_t tokens = 0;
   };

@@ -56,13 +56,13 @@ void append_chat_entry(std::string& out, const LogprobEntry& entry, const TokenB
   append_bytes_list(out, bytes);
 }
 
+}  // namespace
+
 std::int64_t code_points(std::string_view text) {
   std::int64_t n = 0;
   for (const char c : text) n += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
   return n;
 }
-
-}  // namespace
 
 StreamRenderer::StreamRenderer(const AnswerIdentity& identity, bool include_usage,
                                bool continuous_usage)
@@ -172,7 +172,8 @@ std::string render_chat_logprobs(const std::vector<TokenLogprobs>& tokens,
 
 std::string render_completion_logprobs(const std::vector<TokenId>& head,
                                        const std::vector<TokenLogprobs>& tokens,
-                                       const TokenBytes& bytes_of, std::int64_t& text_offset) {
+                                       const TokenBytes& bytes_of, const TextGrowth& growth,
+                                       std::int64_t& text_offset) {
   std::string names, values, tops, offsets;
   const auto separate = [&] {
     if (names.empty()) return;
@@ -183,7 +184,7 @@ std::string render_completion_logprobs(const std::vector<TokenId>& head,
     const std::string bytes = bytes_of(id);
     names += json_string(bytes);
     offsets += fmt::format("{}", text_offset);
-    text_offset += code_points(bytes);
+    text_offset += growth(id);
   };
   for (const TokenId id : head) {
     begin(id);

@@ -65,13 +65,19 @@ struct FinishedChoice {
 std::string render_answer(const AnswerIdentity& identity,
                           const std::vector<FinishedChoice>& choices, const Usage& usage);
 
+// Characters (code points) by which the text grows with the next token of its sequence; a special
+// token, or one inside a character, adds none.
+using TextGrowth = std::function<std::int64_t(TokenId)>;
+std::int64_t code_points(std::string_view text);
+
 // The "logprobs" object of a choice. Completions: `text_offset` is the offset of the first token's
-// text, in characters (code points), and moves on. `head`: tokens without a value (echo: the first
-// of the prompt).
+// text and moves on; `growth` is asked for every token once, in order. `head`: tokens without a
+// value (echo: the first of the prompt).
 std::string render_chat_logprobs(const std::vector<TokenLogprobs>& tokens,
                                  const TokenBytes& bytes_of);
 std::string render_completion_logprobs(const std::vector<TokenId>& head,
                                        const std::vector<TokenLogprobs>& tokens,
-                                       const TokenBytes& bytes_of, std::int64_t& text_offset);
+                                       const TokenBytes& bytes_of, const TextGrowth& growth,
+                                       std::int64_t& text_offset);
 
 }  // namespace pd::protocol

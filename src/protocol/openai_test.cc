@@ -155,8 +155,10 @@ TEST(OpenAiResponse, WholeAnswersAreJson) {
   const std::vector<TokenLogprobs> logprobs{{{1, -0.5F}, {{1, -0.5F}, {2, -1e30F}}}};
   const std::string chat_logprobs = render_chat_logprobs(logprobs, bytes_of);
   std::int64_t offset = 3;
-  const std::string old_logprobs = render_completion_logprobs({2}, logprobs, bytes_of, offset);
-  EXPECT_EQ(offset, 5);
+  const std::string old_logprobs = render_completion_logprobs(
+      {2}, logprobs, bytes_of, [](TokenId id) { return id == 2 ? 0 : 4; }, offset);
+  EXPECT_EQ(offset, 7);
+  EXPECT_NE(old_logprobs.find(R"("text_offset":[3,3])"), std::string::npos) << old_logprobs;
   for (const auto kind : {ApiRequest::Kind::kChat, ApiRequest::Kind::kCompletion}) {
     const std::string answer =
         render_answer({kind, "id", "m", 1},

@@ -113,6 +113,12 @@ def test_stop_token_ids_and_min_tokens(api):
     assert late["usage"]["completion_tokens"] >= 5
 
 
+def pieces(text, logprobs):
+    """The text cut at the offsets of its tokens."""
+    starts = logprobs["text_offset"]
+    return [text[a:b] for a, b in zip(starts, starts[1:] + [len(text)])]
+
+
 def test_logprobs(cluster, api):
     choice = api.complete(logprobs=3)["choices"][0]
     found = choice["logprobs"]
@@ -121,6 +127,8 @@ def test_logprobs(cluster, api):
         assert value <= 0 and 1 <= len(top) <= 3
         assert abs(max(top.values()) - value) < 1e-6  # greedy takes the best
     assert "".join(found["tokens"]).lstrip() == choice["text"].lstrip()
+    assert pieces(choice["text"], found) == [t.lstrip() if i == 0 else t
+                                             for i, t in enumerate(found["tokens"])]
     outcome = stream_of(cluster, logprobs=3)
     assert outcome.tokens == {0: found["tokens"]}
     assert outcome.logprobs == {0: found["token_logprobs"]}
@@ -135,6 +143,9 @@ def test_echo_with_prompt_logprobs(cluster, api):
     assert len(found["tokens"]) == answer["usage"]["total_tokens"]
     assert found["token_logprobs"][0] is None and found["top_logprobs"][0] is None
     assert all(value <= 0 for value in found["token_logprobs"][1:])
+    # The text has neither the beginning-of-sequence token nor the first word's own space.
+    first, second, *rest = found["tokens"]
+    assert pieces(choice["text"], found) == ["", second.lstrip(), *rest], first
     assert stream_of(cluster, echo=True, logprobs=2).tokens == {0: found["tokens"]}
 
 
