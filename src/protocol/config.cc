@@ -1,6 +1,9 @@
 #include "protocol/config.h"
 
 #define TOML_EXCEPTIONS 0
+// It asserts what a malformed text makes false ("[." and the like), and says what is wrong right
+// after.
+#define TOML_ASSERT(condition) static_cast<void>(0)
 #include <fmt/format.h>
 #include <toml++/toml.h>
 
@@ -303,16 +306,15 @@ std::vector<std::string> validate(const Config& c, std::string_view name) {
 
 std::expected<Config, std::vector<std::string>> parse_config(std::string_view text,
                                                              std::string_view name) {
-  if (const auto problem = find_misplaced(text)) {
-    return std::unexpected(std::vector<std::string>{
-        fmt::format("{}:{}: not valid TOML: {}", name, problem->line, problem->message)});
-  }
-  const toml::parse_result parsed = toml::parse(text, name);
-  if (!parsed) {
-    return std::unexpected(std::vector<std::string>{fmt::format("{}:{}: not valid TOML: {}", name,
-                                                                parsed.error().source().begin.line,
-                                                                parsed.error().description())});
-  }
+  const auto invalid = [&](std::size_t line, std::string_view why) {
+    return std::unexpected(
+        std::vector<std::string>{fmt::format("{}:{}: not valid TOML: {}", name, line, why)});
+  };
+  if (const auto problem = find_forbidden(text)) return invalid(problem->line, problem->message);
+  const std::string plain = ascii_form(text);
+  toml::parse_result parsed = toml::parse(plain, name);
+  if (parsed && plain != text) parsed = toml::parse(text, name);
+  if (!parsed) return invalid(parsed.error().source().begin.line, parsed.error().description());
   Config config;
   std::vector<std::string> mistakes;
   const std::vector<Section> all = sections(config);

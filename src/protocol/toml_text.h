@@ -1,6 +1,6 @@
 // A look at a TOML text before its parser sees it: toml++ 3.3 takes control characters at the start
-// of a key for a broken invariant, and some letters outside strings for impossible (its
-// is_unicode_whitespace). Found by config_toml_fuzz.
+// of a key, and letters such as é where it looks for white space, for what cannot be, and undefined
+// behaviour follows. Found by config_toml_fuzz.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +15,12 @@ struct TomlProblem {
   std::string message;
 };
 
-// A character that TOML allows nowhere, or not where it stands: control characters, what is not
-// UTF-8, anything but ASCII outside strings and comments. nullopt: none.
-std::optional<TomlProblem> find_misplaced(std::string_view text);
+// What TOML allows nowhere: control characters, what is not UTF-8. nullopt: none.
+std::optional<TomlProblem> find_forbidden(std::string_view text);
+
+// The text with `?` for every byte that is not ASCII. It is valid TOML exactly if the text is:
+// other characters may stand only where `?` may, in strings and comments, and mean themselves
+// there.
+std::string ascii_form(std::string_view text);
 
 }  // namespace pd::protocol
