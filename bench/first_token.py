@@ -34,9 +34,12 @@ def first_token(model, cache):
             if not byte:
                 sys.exit(f"make up ended: {process.stderr.read().decode()[-2000:]}")
             output += byte
-            # "\n> the question\n" and then the answer.
-            if output.startswith(b"\n> ") and output.count(b"\n") >= 2 and output[-1:].strip():
+            # "\n> the question\n" and then the answer; the build may have said something before.
+            question = output.find(b"\n> ")
+            if question >= 0 and output[question + 3:].partition(b"\n")[2].strip():
                 return time.monotonic() - start
+            if time.monotonic() - start > 20 * LIMIT_S:
+                sys.exit(f"no token within {20 * LIMIT_S:.0f} s: {output.decode()[-2000:]}")
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.wait(timeout=30)
