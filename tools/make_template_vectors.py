@@ -42,6 +42,10 @@ SNIPPETS = r"""
 {{ l | join(', ') }}|{{ l | first }}|{{ l | last }}|{{ l | length }}|{{ l | reverse | list }}|{{ l | sort(reverse=true) }}|{{ [3,1,2] | sort }}|{{ ['b','A','c'] | sort }}
 {{ [1,2,2,3] | unique | list }}|{{ [0,1,2] | select | list }}|{{ [1,2,3,4] | select('odd') | list }}|{{ [1,2,3] | reject('equalto', 2) | list }}|{{ ['a','b'] | map('upper') | list }}
 {{ [{'a': 1, 'b': 2}, {'a': 3}] | map(attribute='a') | list }}|{{ [{'a': 1}, {'a': 0}] | selectattr('a') | list }}|{{ [{'a': 1}, {'a': 2}] | selectattr('a', 'equalto', 2) | list }}|{{ [{'a': 1}, {'b': 2}] | rejectattr('a', 'defined') | list }}
+{{ [{'a': {'b': 1}}, {'a': {'b': [5, 6]}}] | map(attribute='a.b') | list }}|{{ [{'a': [7, 8]}, {'a': [9]}] | map(attribute='a.0') | list }}|{{ [[3, 1], [2, 4]] | map(attribute=1) | list }}|{{ [[3, 1], [2, 4]] | map(attribute='1') | list }}
+{{ [{'a': {'b': 2}}, {'a': {'b': 1}}] | sort(attribute='a.b') }}|{{ [{'a': {'b': 2}}, {'a': {'b': 0}}] | selectattr('a.b') | list }}|{{ [{'a': {'b': 'x'}}, {'a': {'b': 'y'}}] | join('-', attribute='a.b') }}|{{ [[3, 1], [2, 4]] | sort(attribute=0) }}
+{{ [{'a': 1}] | map(attribute='x.y') | list }}
+{{ [{'a': 1}] | map(attribute='x.y', default='none') | list }}
 {{ d | tojson }}|{{ d | tojson(indent=2) }}|{{ 'é"\n</a>' | tojson }}|{{ [] | tojson }}|{{ {} | tojson(indent=4) }}|{{ [1, [2, {'x': none}]] | tojson(indent=1) }}|{{ 1.0 | tojson }}|{{ true | tojson }}
 {{ '3' | int }}|{{ 'x' | int }}|{{ 'x' | int(7) }}|{{ 3.9 | int }}|{{ '2.5' | float }}|{{ -3 | abs }}|{{ 2.567 | round(2) }}|{{ 2.5 | round }}|{{ 3 | string + 'x' }}
 {{ d | dictsort }}|{{ {'b': 1, 'A': 2} | dictsort }}|{{ d | items | list }}|{{ d.keys() | list }}|{{ d.values() | list }}|{{ d | list }}

@@ -18,13 +18,40 @@ constexpr std::int64_t kRangeMax = 100'000;  // as Jinja2's sandbox
 
 // ---- filters ----
 
+// What filters mean by attribute=: names joined by dots, of which digits are indices. What a step
+// does not find is `otherwise`, if given.
+Value at_path(const Value& object, const Value& path, const Value* otherwise = nullptr) {
+  Value out = object;
+  const auto step = [&](const Value& key) {
+    out = subscript(out, key);
+    if (out.is_undefined() && otherwise != nullptr) out = *otherwise;
+  };
+  if (!path.text()) {
+    step(path);
+    return out;
+  }
+  std::string_view rest = *path.text();
+  while (true) {
+    const std::size_t dot = rest.find('.');
+    const std::string_view name = rest.substr(0, dot);
+    const char* end = name.data() + name.size();
+    std::int64_t index = 0;
+    const bool digits =
+        !name.empty() && name.find_first_not_of("0123456789") == std::string_view::npos;
+    const bool number = digits && std::from_chars(name.data(), end, index).ptr == end;
+    step(number ? Value(index) : Value(std::string(name)));
+    if (dot == std::string_view::npos) return out;
+    rest.remove_prefix(dot + 1);
+  }
+}
+
 Value sorted(const Value& object, const Call& call) {
   auto items = items_of(object);
   const bool reverse = truthy(call.get(0, "reverse", false));
   const bool exact = truthy(call.get(1, "case_sensitive", false));
   const Value attribute_name = call.get(2, "attribute", None{});
   const auto key = [&](const Value& item) {
-    Value out = attribute_name.text() ? subscript(item, attribute_name) : item;
+    Value out = attribute_name.is_none() ? item : at_path(item, attribute_name);
     return !exact && out.text() ? Value(lower(*out.text())) : out;
   };
   std::ranges::stable_sort(items, [&](const Value& a, const Value& b) {
@@ -59,7 +86,7 @@ Value selected(const Value& object, const Arguments& arguments, bool by_attribut
     attribute_name = arguments[next++];
   }
   for (const Value& item : items_of(object)) {
-    Value subject = by_attribute ? subscript(item, attribute_name) : item;
+    Value subject = by_attribute ? at_path(item, attribute_name) : item;
     bool hit = false;
     if (next < arguments.size()) {
       if (!arguments[next].text() || !is_test(*arguments[next].text()))
@@ -82,9 +109,7 @@ Value mapped(const Value& object, const Arguments& arguments, const NamedArgumen
   const Value* attribute_name = call.find(99, "attribute");
   for (const Value& item : items_of(object)) {
     if (attribute_name != nullptr) {
-      Value found = subscript(item, *attribute_name);
-      if (found.is_undefined()) found = call.get(99, "default", found);
-      out.push_back(std::move(found));
+      out.push_back(at_path(item, *attribute_name, call.find(99, "default")));
       continue;
     }
     if (arguments.size() < 2 || !arguments[1].text() || !is_filter(*arguments[1].text()))
@@ -239,7 +264,7 @@ const std::map<std::string, Filter, std::less<>>& simple_filters() {
        [](const Value& v, const Call& c) -> Value {
          std::vector<Value> items = items_of(v);
          if (const Value* name = c.find(1, "attribute")) {
-           for (Value& item : items) item = subscript(item, *name);
+           for (Value& item : items) item = at_path(item, *name);
          }
          return join(items, c.text(0, "d", ""));
        }},
