@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <system_error>
@@ -117,6 +118,27 @@ struct RemoveOnFailure {
   }
 };
 
+// Every use of an image sets its time of modification; one that nobody used for so long goes when
+// another is made, as do those of other versions of this program's format.
+constexpr std::chrono::days kUnusedMax{30};
+
+void mark_used(const fs::path& image) { (void)::utimensat(AT_FDCWD, image.c_str(), nullptr, 0); }
+
+void remove_unused(const fs::path& directory) {
+  const std::string current = fmt::format("-v{}.weights", kPackVersion);
+  const auto oldest = fs::file_time_type::clock::now() - kUnusedMax;
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, ignored)) {
+    const std::string name = entry.path().filename().string();
+    std::error_code unknown;
+    const auto used = entry.last_write_time(unknown);
+    if (unknown || !name.ends_with(".weights") || (name.ends_with(current) && used >= oldest))
+      continue;
+    // Who maps it keeps its pages. The lock's file stays: another process may wait for it.
+    fs::remove(entry.path(), ignored);
+  }
+}
+
 Status pack(const model::Checkpoint& checkpoint, const ImagePlan& plan, const fs::path& path,
             const std::function<void(std::int64_t)>& on_bytes) {
   // One name for all attempts: what a killed process left is overwritten, never collected.
@@ -178,13 +200,17 @@ Result<MappedFile> open_packed_image(const model::Checkpoint& checkpoint, const 
       directory / fmt::format("{}-{}-v{}.weights", to_hex(digest),
                               plan.type == WeightType::kF32 ? "f32" : "bf16", kPackVersion);
   // Finished images are never changed, so the usual case needs no lock.
-  if (auto image = map_image(path, expected)) return std::move(*image);
+  if (auto image = map_image(path, expected)) {
+    mark_used(path);
+    return std::move(*image);
+  }
   Result<UniqueFd> held = lock(path.string() + ".lock");
   if (!held) return std::unexpected(held.error());
   if (auto image = map_image(path, expected)) return std::move(*image);
   if (Status enough = check_memory(plan.bytes); !enough) return std::unexpected(enough.error());
   if (Status packed = pack(checkpoint, plan, path, on_bytes); !packed)
     return std::unexpected(packed.error());
+  remove_unused(directory);
   if (auto image = map_image(path, expected)) return std::move(*image);
   return error(
       ErrorCode::kCorrupt,

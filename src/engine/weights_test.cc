@@ -1,10 +1,12 @@
 #include "engine/weights.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <fstream>
@@ -144,6 +146,29 @@ TEST_F(WeightsFile, ThatIsCutOrOfAnotherVersionIsPackedAgain) {
   packed = 0;
   ASSERT_TRUE(open(&packed).has_value());
   EXPECT_GT(packed, 0);
+}
+
+TEST_F(WeightsFile, ThatNobodyUsedForLongGoesWhenAnotherIsMade) {
+  ASSERT_TRUE(open().has_value());
+  const fs::path now = image();
+  const fs::path used = now.parent_path() / fmt::format("used-bf16-v{}.weights", kPackVersion);
+  const fs::path unused = now.parent_path() / fmt::format("unused-bf16-v{}.weights", kPackVersion);
+  const fs::path old_format = now.parent_path() / "other-bf16-v1.weights";
+  const fs::path foreign = now.parent_path() / "notes.txt";
+  for (const fs::path& path : {used, unused, old_format, foreign}) std::ofstream(path).put('x');
+  const auto ago = [](int days) {
+    return fs::file_time_type::clock::now() - std::chrono::days(days);
+  };
+  for (const fs::path& path : {unused, foreign, now}) fs::last_write_time(path, ago(31));
+  fs::last_write_time(used, ago(29));
+  ASSERT_TRUE(open().has_value());  // it is there: nothing is made, nothing goes
+  EXPECT_TRUE(fs::exists(unused));
+  EXPECT_GT(fs::last_write_time(now), ago(1)) << "a use is not noted";
+  fs::resize_file(now, 64);
+  ASSERT_TRUE(open().has_value());
+  EXPECT_FALSE(fs::exists(unused));
+  EXPECT_FALSE(fs::exists(old_format));
+  for (const fs::path& path : {now, used, foreign}) EXPECT_TRUE(fs::exists(path)) << path;
 }
 
 TEST_F(WeightsFile, ThatHasChangedIsPackedAgain) {
