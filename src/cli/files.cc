@@ -10,10 +10,15 @@
 #include <random>
 
 #include "base/unique_fd.h"
+#include "cli/private_folder.h"
 
 namespace pd::cli {
 
 namespace fs = std::filesystem;
+
+namespace {
+constexpr std::string_view kShippedModel = "stories260K";
+}
 
 fs::path program_path() {
   std::error_code code;
@@ -31,27 +36,24 @@ Result<fs::path> find_model(std::string_view model) {
   // Names of shipped models have no slash: a mistyped path must not silently become another model.
   if (model.find('/') == std::string_view::npos) {
     const fs::path program = program_path().parent_path();
+    std::string looked;
     for (const fs::path& root :
          {program / "../../assets/models", program / "../share/pdserve/models"}) {
       if (fs::exists(root / model, code)) return fs::canonical(root / model);
+      looked += (looked.empty() ? "" : " and ") + root.lexically_normal().string();
+    }
+    if (model == kShippedModel) {
+      return error(ErrorCode::kNotFound,
+                   fmt::format("{}: not in {}, where the program looks for it; leave the program "
+                               "where it was built, or give the model's folder",
+                               model, looked));
     }
   }
   return error(ErrorCode::kNotFound,
                fmt::format("{}: no such file, folder or shipped model; give a Hugging Face folder, "
-                           "a .gguf file, or stories260K",
-                           model));
+                           "a .gguf file, or {}",
+                           model, kShippedModel));
 }
-
-namespace {
-
-// The system's folder for temporary files; "/tmp" when TMPDIR names none.
-fs::path temporary_folder() {
-  std::error_code code;
-  const fs::path folder = fs::temp_directory_path(code);
-  return code ? fs::path("/tmp") : folder;
-}
-
-}  // namespace
 
 fs::path default_weights_directory() {
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && cache[0] == '/')
@@ -59,15 +61,6 @@ fs::path default_weights_directory() {
   if (const char* home = std::getenv("HOME"); home != nullptr && home[0] == '/')
     return fs::path(home) / ".cache/pdserve";
   return temporary_folder() / fmt::format("pdserve-weights-{}", ::getuid());
-}
-
-Result<fs::path> make_private_directory(std::string_view prefix) {
-  std::string pattern = (temporary_folder() / fmt::format("{}-XXXXXX", prefix)).string();
-  if (::mkdtemp(pattern.data()) == nullptr) {
-    return error(ErrorCode::kUnavailable,
-                 fmt::format("{}: cannot make a folder: {}", pattern, std::strerror(errno)));
-  }
-  return fs::path(pattern);
 }
 
 Status write_private_file(const fs::path& path, std::string_view content) {

@@ -20,9 +20,6 @@ Result<std::filesystem::path> find_model(std::string_view model);
 // one.
 std::filesystem::path default_weights_directory();
 
-// A fresh folder that only this user can read, under the system's temporary folder.
-Result<std::filesystem::path> make_private_directory(std::string_view prefix);
-
 // Writes a file that only this user can read, whole or not at all.
 Status write_private_file(const std::filesystem::path& path, std::string_view content);
 

@@ -40,11 +40,12 @@ std::string last_words(const fs::path& log) {
 Result<std::unique_ptr<LocalCluster>> LocalCluster::create(net::EventLoop& loop,
                                                            protocol::Config config) {
   fs::path directory = config.cluster.directory;
-  const bool owned = directory.empty();
-  if (owned) {
-    auto made = make_private_directory("pdserve");
+  std::optional<PrivateFolder> own_folder;
+  if (directory.empty()) {
+    auto made = PrivateFolder::make("pdserve");
     if (!made) return std::unexpected(made.error());
-    directory = std::move(*made);
+    directory = made->path();
+    own_folder.emplace(std::move(*made));
   } else {
     std::error_code code;
     fs::create_directories(directory, code);
@@ -55,7 +56,7 @@ Result<std::unique_ptr<LocalCluster>> LocalCluster::create(net::EventLoop& loop,
   }
   config.cluster.directory = directory.string();
   std::unique_ptr<LocalCluster> cluster(
-      new LocalCluster(loop, std::move(config), directory, owned));
+      new LocalCluster(loop, std::move(config), directory, std::move(own_folder)));
   auto pipe = make_pipe();
   if (!pipe) return std::unexpected(pipe.error());
   cluster->lifeline_read_ = std::move(pipe->first);
@@ -79,19 +80,21 @@ Result<std::unique_ptr<LocalCluster>> LocalCluster::create(net::EventLoop& loop,
 }
 
 LocalCluster::LocalCluster(net::EventLoop& loop, protocol::Config config, fs::path directory,
-                           bool owned)
+                           std::optional<PrivateFolder> own_folder)
     : loop_(loop),
       http_(loop),
       config_(std::move(config)),
       directory_(std::move(directory)),
-      directory_owned_(owned) {}
+      own_folder_(std::move(own_folder)) {}
 
 LocalCluster::~LocalCluster() {
   lifeline_write_.reset();  // workers end by it whatever becomes of the controller
   gateway_.process.reset();
   controller_.process.reset();
-  std::error_code ignored;
-  if (directory_owned_) fs::remove_all(directory_, ignored);
+}
+
+void LocalCluster::keep_directory() {
+  if (own_folder_) own_folder_->keep();
 }
 
 Result<std::uint16_t> LocalCluster::start_child(Child& child, std::vector<std::string> arguments,

@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "cli/private_folder.h"
 #include "launch/process.h"
 #include "net/event_loop.h"
 #include "net/fd_watch.h"
@@ -41,7 +42,7 @@ class LocalCluster {
   // A new gateway at the old one's address, after the old one has ended.
   Status restart_gateway();
   // The folder stays: somebody will want to read its logs.
-  void keep_directory() { directory_owned_ = false; }
+  void keep_directory();
 
   // Gateway first, then the controller with its workers; `done` once all have ended.
   void stop(std::function<void()> done);
@@ -61,7 +62,7 @@ class LocalCluster {
     net::FdWatch exit_watch;
   };
   LocalCluster(net::EventLoop& loop, protocol::Config config, std::filesystem::path directory,
-               bool owned);
+               std::optional<PrivateFolder> own_folder);
   Result<std::uint16_t> start_child(Child& child, std::vector<std::string> arguments,
                                     bool hand_down_lifeline);
   void watch(Child& child);
@@ -71,7 +72,7 @@ class LocalCluster {
   net::HttpClient http_;
   protocol::Config config_;
   std::filesystem::path directory_;
-  bool directory_owned_;
+  std::optional<PrivateFolder> own_folder_;  // directory_, if it was made here
   std::string secret_;
   UniqueFd lifeline_read_, lifeline_write_;
   Child gateway_{"gateway", {}, {}}, controller_{"controller", {}, {}};
