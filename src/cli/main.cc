@@ -4,10 +4,13 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <csignal>
+#include <string_view>
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/settings.h"
 
 namespace {
 
@@ -17,6 +20,11 @@ void use_all_descriptors() {
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+bool has_command(const std::vector<pd::cli::Command>& commands, std::string_view name) {
+  return std::ranges::any_of(
+      commands, [name](const auto& command) { return command.app->get_name() == name; });
 }
 
 }  // namespace
@@ -41,6 +49,10 @@ int main(int argc, char** argv) {
       pd::cli::add_up(root),       pd::cli::add_check(root),      pd::cli::add_chat(root),
       pd::cli::add_gateway(root),  pd::cli::add_controller(root), pd::cli::add_worker(root),
       pd::cli::add_tokenize(root), pd::cli::add_render(root)};
+  // The parser itself only says that a command is required.
+  if (argc > 1 && argv[1][0] != '-' && !has_command(commands, argv[1]))
+    return pd::cli::fail(
+        fmt::format("there is no command '{}'; pdserve --help lists them", argv[1]));
   try {
     root.parse(argc, argv);
   } catch (const CLI::ParseError& problem) {

@@ -59,6 +59,11 @@ int render(const std::string& model, const std::string& file) {
 Command add_tokenize(CLI::App& root) {
   CLI::App* app = root.add_subcommand(
       "tokenize", "JSON lines in: {\"text\": ...} or {\"ids\": [...]}; ids or text out");
+  app->footer(
+      "Example:\n"
+      "  echo '{\"text\": \"Hello\", \"add_special_tokens\": false}' | pdserve tokenize --model "
+      "stories260K\n"
+      "  {\"ids\": [...]}");
   auto model = std::make_shared<std::string>();
   app->add_option("--model", *model, "model folder, .gguf file or tokenizer.json")
       ->type_name("PATH")
@@ -69,6 +74,12 @@ Command add_tokenize(CLI::App& root) {
 Command add_render(CLI::App& root) {
   CLI::App* app = root.add_subcommand(
       "render", "JSON lines in, each the variables of a chat template; the rendered text out");
+  app->footer(
+      "Example:\n"
+      "  echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}], "
+      "\"add_generation_prompt\": true}' |\n"
+      "    pdserve render --model DIR\n"
+      "  {\"text\": ...}, or {\"error\": ...} for one that the template refuses");
   auto model = std::make_shared<std::string>();
   auto file = std::make_shared<std::string>();
   app->add_option("--model", *model, "the template of this model")->type_name("PATH");
