@@ -61,6 +61,8 @@ threads() {
 }
 # On demand, before a release: engines and whole processes under TSan; every end-to-end test under ASan.
 thorough() {
+  stage "reference kernels, every prompt of the default model"
+  build/release/numerics_test --gtest_also_run_disabled_tests --gtest_filter='SmolLm2.DISABLED_*'
   stage "thread sanitizer, whole processes"
   configure tsan
   compile tsan --target pdserve engine_test
