@@ -14,6 +14,7 @@ using Figure = std::function<double(const Round&)>;
 
 std::vector<double> figures(const TargetRounds& target, const Figure& figure) {
   std::vector<double> out;
+  out.reserve(target.rounds.size());
   for (const Round& round : target.rounds) out.push_back(figure(round));
   return out;
 }

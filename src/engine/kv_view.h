@@ -52,7 +52,7 @@ class KvView {
     }
     // A BlockIndex is its number and nothing else.
     static_assert(sizeof(BlockIndex) == sizeof(std::uint32_t));
-    return {.base = planes_[static_cast<std::size_t>(2 * layer + k_or_v)],
+    return {.base = planes_[plane_index(layer, k_or_v)],
             .table = reinterpret_cast<const std::uint32_t*>(table_.data()),
             .block_tokens = layout_.block_tokens,
             .block_bytes = layout_.block_plane().value(),
@@ -74,13 +74,16 @@ class KvView {
     const std::int64_t in_block = position % per_block;
     const auto block =
         static_cast<std::int64_t>(table_[static_cast<std::size_t>(position / per_block)].value());
-    std::byte* plane = planes_[static_cast<std::size_t>(2 * layer + k_or_v)];
+    std::byte* plane = planes_[plane_index(layer, k_or_v)];
     return {
         plane + block * layout_.block_plane().value() + (kv_head * per_block + in_block) * head_row,
         head_row, per_block - in_block};
   }
 
  private:
+  static std::size_t plane_index(int layer, int k_or_v) {
+    return 2 * static_cast<std::size_t>(layer) + static_cast<std::size_t>(k_or_v);
+  }
   KvView(const protocol::KvLayout& layout, Tokens capacity)
       : layout_(layout), capacity_(capacity) {}
   protocol::KvLayout layout_;
