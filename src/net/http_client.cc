@@ -56,8 +56,7 @@ Result<std::string> request_bytes(const HttpCall& call) {
 }  // namespace
 
 struct HttpClient::Impl : ClientConnectionOwner, std::enable_shared_from_this<HttpClient::Impl> {
-  Impl(EventLoop& the_loop, HttpClientOptions the_options)
-      : loop(the_loop), options(std::move(the_options)) {}
+  Impl(EventLoop& the_loop, HttpClientOptions the_options) : loop(the_loop), options(the_options) {}
 
   CallId start(HttpCall call, HttpCallHandlers handlers);
   void place(std::shared_ptr<ClientCall> call, bool fresh);
@@ -183,7 +182,7 @@ void HttpClient::Impl::cancel_all() {
 }
 
 HttpClient::HttpClient(EventLoop& loop, HttpClientOptions options)
-    : impl_(std::make_shared<Impl>(loop, std::move(options))) {}
+    : impl_(std::make_shared<Impl>(loop, options)) {}
 
 HttpClient::~HttpClient() { impl_->cancel_all(); }
 

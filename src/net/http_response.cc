@@ -8,11 +8,11 @@ namespace pd::net {
 HttpResponse::HttpResponse(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 void HttpResponse::send(int status, std::string_view content_type, std::string_view body,
-                        std::vector<Header> extra_headers) {
+                        const std::vector<Header>& extra_headers) {
   impl_->send(status, content_type, body, extra_headers);
 }
 void HttpResponse::start(int status, std::string_view content_type,
-                         std::vector<Header> extra_headers) {
+                         const std::vector<Header>& extra_headers) {
   impl_->start(status, content_type, extra_headers);
 }
 void HttpResponse::write(std::string_view bytes) { impl_->write(bytes); }

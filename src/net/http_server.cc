@@ -130,7 +130,8 @@ void HttpServer::Impl::close_all(bool tell_handlers) {
     connection->close(/*reset=*/true, tell_handlers);
 }
 
-Result<std::unique_ptr<HttpServer>> HttpServer::create(EventLoop& loop, HttpServerOptions options,
+Result<std::unique_ptr<HttpServer>> HttpServer::create(EventLoop& loop,
+                                                       const HttpServerOptions& options,
                                                        Handler handler) {
   auto impl = std::make_shared<Impl>(loop, options.limits, std::move(handler));
   auto listener = listen_on(options.host, options.port);

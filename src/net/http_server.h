@@ -25,11 +25,12 @@ class HttpResponse {
  public:
   // A whole response. For HEAD, 204 and 304 the body is left out.
   void send(int status, std::string_view content_type, std::string_view body,
-            std::vector<Header> extra_headers = {});
+            const std::vector<Header>& extra_headers = {});
 
   // A streamed response (chunked; for HTTP/1.0 delimited by close): start, write any number of
   // times, end. write() without start() and a second start() or send() do nothing.
-  void start(int status, std::string_view content_type, std::vector<Header> extra_headers = {});
+  void start(int status, std::string_view content_type,
+             const std::vector<Header>& extra_headers = {});
   void write(std::string_view bytes);
   void end();
   // Cuts the connection: after start(), the only honest way to say that the rest will not come.
@@ -65,7 +66,8 @@ class HttpServer {
   using Handler = std::function<void(HttpRequest request, HttpResponse response)>;
   // Listens at once. Errors name host and port, and for a port in use the process that has it where
   // the system tells. `loop` outlives the server.
-  static Result<std::unique_ptr<HttpServer>> create(EventLoop& loop, HttpServerOptions options,
+  static Result<std::unique_ptr<HttpServer>> create(EventLoop& loop,
+                                                    const HttpServerOptions& options,
                                                     Handler handler);
   ~HttpServer();  // cuts all connections; no callback runs afterwards
 

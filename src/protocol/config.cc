@@ -106,7 +106,7 @@ Field text_field(std::string_view key, std::string& value) {
 }
 
 Field choice_field(std::string_view key, std::string& value,
-                   std::vector<std::string_view> choices) {
+                   const std::vector<std::string_view>& choices) {
   Field field = text_field(key, value);
   field.read = [&value, choices](const toml::node& node) -> std::string {
     const auto text = node.value_exact<std::string>();

@@ -25,6 +25,10 @@ struct BlockPart {
   std::int64_t offset = 0;  // of the first one's row, in bytes from the first row of all
 };
 
+std::size_t plane_index(KvPlane plane) {
+  return 2 * static_cast<std::size_t>(plane.layer) + static_cast<std::size_t>(plane.k_or_v);
+}
+
 template <typename Visit>
 void for_each_block(const KvPoolView& pool, std::span<const BlockIndex> table, KvPlane plane,
                     Tokens first, Tokens count, const Visit& visit) {
@@ -33,7 +37,7 @@ void for_each_block(const KvPoolView& pool, std::span<const BlockIndex> table, K
   const std::int64_t end = first.value() + count.value();
   CHECK(static_cast<std::int64_t>(table.size()) >=
         blocks_for(Tokens(end), Tokens(per_block)).value());
-  std::byte* const base = pool.planes[static_cast<std::size_t>(2 * plane.layer + plane.k_or_v)];
+  std::byte* const base = pool.planes[plane_index(plane)];
   for (std::int64_t token = first.value(); token < end;) {
     const std::int64_t in_block = token % per_block;
     const std::int64_t n = std::min(per_block - in_block, end - token);
@@ -55,8 +59,7 @@ void scatter_rows(const KvPoolView& pool, std::span<const BlockIndex> table, KvP
   const auto row = static_cast<std::size_t>(layout.row().value());
   CHECK(row > 0);
   CHECK(rows.size() % row == 0);
-  const auto base = reinterpret_cast<std::uintptr_t>(
-      pool.planes[static_cast<std::size_t>(2 * plane.layer + plane.k_or_v)]);
+  const auto base = reinterpret_cast<std::uintptr_t>(pool.planes[plane_index(plane)]);
   // Around the cache only whole lines: a partial one would be read and merged in memory.
   const bool whole_lines = base % kLine == 0 && head_row % kLine == 0;
   const RowCopy copy = stores == Stores::kAroundCache && whole_lines ? streaming_row_copy(head_row)

@@ -36,7 +36,7 @@ void obey(const std::string& line, const test::Range& range) {
   std::fflush(stdout);
 }
 
-int serve(KvTransport& kv, ExposedRegion region, std::int64_t tokens) {
+int serve(KvTransport& kv, const ExposedRegion& region, std::int64_t tokens) {
   std::optional<test::Range> range;
   if (tokens > 0) {
     range.emplace(test::kTestLayout, Tokens(tokens), 1,

@@ -240,7 +240,7 @@ class UcxTransport final : public KvTransport {
         (key->region >= exposed_.size() || exposed_[key->region].bytes.size() != key->size)) {
       return error(ErrorCode::kInvalidArgument, "pull: this instance exposes no such region");
     }
-    pull.key = std::move(*key);
+    pull.key = *key;
     return {};
   }
 

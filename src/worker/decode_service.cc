@@ -212,8 +212,8 @@ void DecodeService::join(const policy::Holder& id, Held& held) {
   CHECK(inbox_.try_push(Command(std::move(admit))));
 }
 
-void DecodeService::on_progress(std::vector<Progress> step) {
-  for (Progress& progress : step) {
+void DecodeService::on_progress(const std::vector<Progress>& step) {
+  for (const Progress& progress : step) {
     const auto it = held_.find(progress.id);
     if (it == held_.end()) continue;
     Held& held = it->second;
@@ -265,7 +265,7 @@ void DecodeService::engine_loop() {
         events = engine_.begin_step(start);
       }
       for (engine::DecodeEvent& event : engine_.run_step()) events.push_back(std::move(event));
-      for (engine::DecodeEvent& event : events) step.push_back(advance(std::move(event)));
+      for (const engine::DecodeEvent& event : events) step.push_back(advance(event));
       steps_.fetch_add(1, std::memory_order_relaxed);
       step_ns_.store((SteadyTime::now() - start).count(), std::memory_order_relaxed);
     }
@@ -300,7 +300,7 @@ void DecodeService::take(Command command, std::vector<Progress>& out) {
   out.push_back({id, {}, true, false, false});
 }
 
-DecodeService::Progress DecodeService::advance(engine::DecodeEvent event) {
+DecodeService::Progress DecodeService::advance(const engine::DecodeEvent& event) {
   using Kind = engine::DecodeEvent::Kind;
   Progress out;
   out.id = event.id;
@@ -335,7 +335,7 @@ DecodeService::Progress DecodeService::advance(engine::DecodeEvent event) {
 void DecodeService::report(std::vector<Progress> step) {
   auto shared = std::make_shared<std::vector<Progress>>(std::move(step));
   loop_.post([this, shared, alive = alive_] {
-    if (*alive) on_progress(std::move(*shared));
+    if (*alive) on_progress(*shared);
   });
 }
 

@@ -101,7 +101,7 @@ class DecodeService {
   void start_pull(const policy::Holder& id, const protocol::KvDescriptor& descriptor);
   void on_pulled(const policy::Holder& id, const Result<transfer::HandoffStats>& result);
   void join(const policy::Holder& id, Held& held);
-  void on_progress(std::vector<Progress> step);
+  void on_progress(const std::vector<Progress>& step);
   // By value: the caller's may be the key of what goes.
   void give_up(policy::Holder id, std::optional<protocol::Frame> last);
   void release(policy::Holder id, bool finished, bool blocks_gone);
@@ -110,7 +110,7 @@ class DecodeService {
   // Engine thread.
   void engine_loop();
   void take(Command command, std::vector<Progress>& out);
-  Progress advance(engine::DecodeEvent event);
+  Progress advance(const engine::DecodeEvent& event);
   void report(std::vector<Progress> step);
 
   net::EventLoop& loop_;

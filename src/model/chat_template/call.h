@@ -23,9 +23,9 @@ class Call {
     }
     return nullptr;
   }
-  Value get(std::size_t index, std::string_view name, Value standard) const {
+  Value get(std::size_t index, std::string_view name, const Value& standard) const {
     const Value* found = find(index, name);
-    return found == nullptr ? std::move(standard) : *found;
+    return found == nullptr ? standard : *found;
   }
   const Value& need(std::size_t index, std::string_view name) const {
     const Value* found = find(index, name);

@@ -55,11 +55,14 @@ class Value {
       std::variant<Undefined, None, bool, std::int64_t, double, std::string, std::shared_ptr<List>,
                    std::shared_ptr<Dict>, std::shared_ptr<Callable>>;
   Value() : storage_(None{}) {}
+  // Implicit, as a template's values are.
+  // NOLINTBEGIN(google-explicit-constructor)
   template <typename T>
     requires std::is_constructible_v<Storage, T>
   Value(T value) : storage_(std::move(value)) {}
   Value(const char* text) : storage_(std::string(text)) {}
   Value(int number) : storage_(std::int64_t{number}) {}
+  // NOLINTEND(google-explicit-constructor)
   static Value undefined(std::string why) { return Value(Undefined{std::move(why)}); }
   static Value list(std::vector<Value> items, bool tuple = false) {
     return Value(std::make_shared<List>(List{std::move(items), tuple}));

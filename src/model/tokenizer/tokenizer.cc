@@ -92,7 +92,7 @@ Result<Tokenizer> Tokenizer::from_huggingface(const std::filesystem::path& path)
   return Tokenizer(std::make_unique<const Impl>(Impl{std::move(*parts)}));
 }
 
-Result<Tokenizer> Tokenizer::from_json(std::string_view tokenizer_json, std::string name) {
+Result<Tokenizer> Tokenizer::from_json(std::string_view tokenizer_json, const std::string& name) {
   auto parts = tokenizing::read_tokenizer_json(tokenizer_json, name);
   if (!parts) return std::unexpected(parts.error());
   return Tokenizer(std::make_unique<const Impl>(Impl{std::move(*parts)}));

@@ -28,7 +28,7 @@ class Tokenizer {
   // `path`: a tokenizer.json, or a folder that holds one (tokenizer_config.json beside it is read
   // for bos, eos and add_bos_token when the post-processor leaves them open).
   static Result<Tokenizer> from_huggingface(const std::filesystem::path& path);
-  static Result<Tokenizer> from_json(std::string_view tokenizer_json, std::string name);
+  static Result<Tokenizer> from_json(std::string_view tokenizer_json, const std::string& name);
   static Result<Tokenizer> from_gguf(const Gguf& gguf);
 
   Tokenizer(Tokenizer&&) noexcept;

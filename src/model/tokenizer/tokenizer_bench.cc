@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
   const std::string all = pd::model::value_or_exit(pd::read_file(argv[1], std::size_t{1} << 30));
   for (int i = 2; i < argc; ++i) {
     const std::string path = argv[i];
-    const auto add = [&](const char* what, auto run) {
+    const auto add = [&](const char* what, const auto& run) {
       return benchmark::RegisterBenchmark((what + ("/" + path)).c_str(), run)
           ->Unit(benchmark::kMillisecond);
     };
