@@ -94,7 +94,11 @@ void Answer::start(const std::function<RequestId()>& next_id,
   std::vector<Job> jobs;
   for (std::size_t prompt = 0; prompt < request_.prompts.size(); ++prompt) {
     for (int i = 0; i < request_.api.n; ++i) {
-      Job job{next_id(), request_.prompts[prompt], request_.api.sampling, 0, deadlines};
+      Job job{.id = next_id(),
+              .prompt = request_.prompts[prompt],
+              .sampling = request_.api.sampling,
+              .prefix = request_.prefixes[prompt],
+              .deadlines = deadlines};
       if (!request_.api.seed_given) job.sampling.seed = next_seed();
       // Choices of one prompt must differ, be the same again under the same seed, and not be those
       // of the next seed.

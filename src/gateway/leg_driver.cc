@@ -65,9 +65,13 @@ void LegDriver::on_topology(const protocol::Topology& topology) {
 
 void LegDriver::start(Job job, JobObserver observer) {
   const RequestId id = job.id;
-  const policy::Deadlines deadlines = job.deadlines;
+  policy::Submission submission{.request = id,
+                                .deadlines = job.deadlines,
+                                .tenant = job.tenant,
+                                .prompt = Tokens(static_cast<std::int64_t>(job.prompt->size())),
+                                .prefix = std::move(job.prefix)};
   jobs_.emplace(id, Running{std::move(job), std::move(observer), {}, {}, false, {}});
-  dispatcher_.submit(id, deadlines, std::nullopt, loop_.now());
+  dispatcher_.submit(std::move(submission), loop_.now());
   pump();
 }
 

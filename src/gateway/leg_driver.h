@@ -27,7 +27,9 @@ struct Job {
   RequestId id;
   std::shared_ptr<const std::vector<TokenId>> prompt;
   protocol::SamplingParams sampling;
+  policy::TenantId tenant;
   std::uint64_t tenant_salt = 0;
+  std::vector<std::uint64_t> prefix;  // policy::prefix_hashes of the prompt, with the salt
   policy::Deadlines deadlines;
 };
 

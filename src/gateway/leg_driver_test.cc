@@ -144,7 +144,7 @@ TEST_F(LegDriverTest, AGapInTheTokensPlacesTheRequestAgainAtOnce) {
   const Outcome out = run(prefill, decode);
   EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
   EXPECT_EQ(out.ids, (std::vector<TokenId>{10, 11, 12, 13}));
-  EXPECT_LT(out.took, options_.renew_every / 2);
+  EXPECT_LT(out.took, options_.links.renew_every / 2);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "policy/prefix_affinity.h"
 
 namespace pd::gateway {
 
@@ -106,6 +107,7 @@ ApiResult<PreparedRequest> prepare(ApiRequest::Kind kind, std::string_view body,
                        std::string_view field) -> std::optional<ApiError> {
     if (ids.empty()) return invalid_field(field, "the prompt has no tokens");
     if (auto error = fit(*api, ids.size(), context, field)) return error;
+    out.prefixes.push_back(policy::prefix_hashes(ids, 0));
     out.prompts.push_back(std::make_shared<const std::vector<TokenId>>(std::move(ids)));
     return std::nullopt;
   };

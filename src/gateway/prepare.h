@@ -19,7 +19,8 @@ namespace pd::gateway {
 struct PreparedRequest {
   protocol::ApiRequest api;
   std::vector<std::shared_ptr<const std::vector<TokenId>>> prompts;
-  std::vector<std::string> prompt_texts;  // echo only
+  std::vector<std::vector<std::uint64_t>> prefixes;  // policy::prefix_hashes of each prompt
+  std::vector<std::string> prompt_texts;             // echo only
 };
 
 // What requests are checked against. `model` outlives it.

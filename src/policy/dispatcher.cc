@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/rng.h"
 
 namespace pd::policy {
 namespace {
@@ -21,6 +22,10 @@ Dispatcher::Dispatcher(const DispatcherOptions& options)
     : options_(options),
       prefill_(options.pool),
       decode_(options.pool),
+      links_(options.links),
+      prefixes_(options.prefixes_max),
+      retries_(options.retries),
+      wait_prefill_(options.waiting),
       prefill_vacancy_{.empty = Time{}, .deaf = {}},
       decode_vacancy_{.empty = Time{}, .deaf = {}} {}
 
@@ -41,6 +46,14 @@ const RequestLife* Dispatcher::find(RequestId request) const {
   return it == requests_.end() ? nullptr : &it->second.life;
 }
 
+std::optional<RequestRecord> Dispatcher::record(RequestId request, Time now) const {
+  const auto it = requests_.find(request);
+  if (it == requests_.end()) return std::nullopt;
+  RequestRecord out = it->second.record;
+  out.in_phase[static_cast<std::size_t>(it->second.life.phase())] += now - it->second.phase_since;
+  return out;
+}
+
 // ---- membership ----
 
 void Dispatcher::on_topology(const std::vector<Member>& members, Time now) {
@@ -55,7 +68,8 @@ void Dispatcher::on_topology(const std::vector<Member>& members, Time now) {
     prefill_.remove(id);
     decode_.remove(id);
     fail_worker(id, {ErrorCode::kUnavailable, "the instance left the group"}, now);
-    links_.erase(id);
+    links_.remove(id);
+    prefixes_.forget(id);
   }
   for (const auto& [id, member] : members_) {
     if (member.admits && prefills(member.role))
@@ -78,12 +92,8 @@ void Dispatcher::on_topology(const std::vector<Member>& members, Time now) {
 }
 
 void Dispatcher::fail_worker(WorkerId worker, const Error& fault, Time now) {
-  const auto link = links_.find(worker);
-  if (link == links_.end()) return;
-  const auto held = link->second.held;  // settling changes the set
-  for (const auto& [request, leg] : held) {
-    with(request, now,
-         [&, number = leg](RequestLife& life) { life.on_fault(number, fault, true); });
+  for (const Renew::Held& held : links_.held(worker)) {
+    with(held.request, now, [&](RequestLife& life) { life.on_fault(held.leg, fault, true); });
   }
 }
 
@@ -107,12 +117,17 @@ void Dispatcher::worker_answered(WorkerId worker) {
 
 // ---- requests ----
 
-void Dispatcher::submit(RequestId id, const Deadlines& deadlines, std::optional<WorkerId> preferred,
-                        Time now) {
-  const auto [it, inserted] = requests_.try_emplace(
-      id, Request{RequestLife(options_.request), deadlines, preferred, next_order_++, {}, {}});
+void Dispatcher::submit(Submission submission, Time now) {
+  const RequestId id = submission.request;
+  Request request{.life = RequestLife(options_.request),
+                  .asked = std::move(submission),
+                  .order = next_order_++,
+                  .phase_since = now};
+  request.record.submitted = now;
+  const auto [it, inserted] = requests_.emplace(id, std::move(request));
   CHECK(inserted);
-  totals_.emplace(deadlines.total, id);
+  totals_.emplace(it->second.asked.deadlines.total, id);
+  retries_.on_request();
   for (Vacancy* vacancy : {&prefill_vacancy_, &decode_vacancy_}) {
     if (vacancy->empty && *vacancy->empty == Time{}) vacancy->empty = now;
   }
@@ -128,21 +143,44 @@ template <typename Event>
 void Dispatcher::with(RequestId id, Time now, Event&& event) {
   const auto it = requests_.find(id);
   if (it == requests_.end()) return;
-  unfile(it->second);
+  const RequestPhase before = it->second.life.phase();
   event(it->second.life);
+  enter_phase(it->second, before, now);
   settle(id, it->second, now);
 }
 
-void Dispatcher::file(RequestId id, const Request& request) {
-  const WaitKey key{request.deadlines.first_token, request.order};
-  if (request.life.phase() == RequestPhase::kWaitingPrefill) wait_prefill_.emplace(key, id);
-  if (request.life.phase() == RequestPhase::kWaitingDecode) wait_decode_.emplace(key, id);
+void Dispatcher::enter_phase(Request& request, RequestPhase before, Time now) {
+  if (request.life.phase() == before) return;
+  request.record.in_phase[static_cast<std::size_t>(before)] += now - request.phase_since;
+  request.phase_since = now;
 }
 
-void Dispatcher::unfile(const Request& request) {
-  const WaitKey key{request.deadlines.first_token, request.order};
-  wait_prefill_.erase(key);
-  wait_decode_.erase(key);
+void Dispatcher::file(RequestId id, Request& request) {
+  const RequestPhase phase = request.life.phase();
+  if (phase == RequestPhase::kWaitingPrefill && !request.waits_prefill) {
+    const Submission& asked = request.asked;
+    request.waiter = {.request = id,
+                      .tenant = asked.tenant,
+                      .work = asked.prompt,
+                      .first_token = asked.deadlines.first_token,
+                      .order = request.order,
+                      .again = request.life.restarts() > 0,
+                      .in_time = request.life.emitted() > 0};
+    wait_prefill_.add(request.waiter);
+    request.waits_prefill = true;
+  }
+  if (phase == RequestPhase::kWaitingDecode && !request.waits_decode) {
+    wait_decode_.emplace(WaitKey{request.asked.deadlines.first_token, request.order}, id);
+    request.waits_decode = true;
+  }
+}
+
+void Dispatcher::unfile(Request& request) {
+  const RequestPhase phase = request.life.phase();
+  if (phase != RequestPhase::kWaitingPrefill && std::exchange(request.waits_prefill, false))
+    wait_prefill_.remove(request.waiter);
+  if (phase != RequestPhase::kWaitingDecode && std::exchange(request.waits_decode, false))
+    wait_decode_.erase({request.asked.deadlines.first_token, request.order});
 }
 
 void Dispatcher::settle(RequestId id, Request& request, Time now) {
@@ -150,12 +188,15 @@ void Dispatcher::settle(RequestId id, Request& request, Time now) {
     actions_.push_back(Cancel{id, leg.leg, leg.worker});
   count_leg(id, request.counted_prefill, request.life.prefill_leg(), Role::kPrefill, now);
   count_leg(id, request.counted_decode, request.life.decode_leg(), Role::kDecode, now);
+  unfile(request);
   if (!request.life.done()) {
     file(id, request);
     return;
   }
-  actions_.push_back(Finish{id, *request.life.end()});
-  totals_.erase({request.deadlines.total, id});
+  request.record.crashes = request.life.crashes();
+  request.record.restarts = request.life.restarts();
+  actions_.push_back(Finish{id, *request.life.end(), request.record});
+  totals_.erase({request.asked.deadlines.total, id});
   requests_.erase(id);
 }
 
@@ -169,9 +210,7 @@ void Dispatcher::count_leg(RequestId id, std::optional<RequestLife::Leg>& counte
   }
   if (counted) {
     pool(role).on_leg_ended(counted->worker);
-    if (const auto link = links_.find(counted->worker); link != links_.end()) {
-      link->second.held.erase({id, counted->number});
-    }
+    links_.let_go(counted->worker, {id, counted->number});
     if (role == Role::kPrefill && counted->accepted) {
       // 1/8: follows a change of load within some ten requests and ignores single outliers.
       if (last_freed_ != Time{}) freed_every_ += (now - last_freed_ - freed_every_) / 8;
@@ -181,20 +220,21 @@ void Dispatcher::count_leg(RequestId id, std::optional<RequestLife::Leg>& counte
   counted = held;
   if (held) {
     pool(role).on_sent(held->worker);
-    Link& link = links_[held->worker];
-    if (link.held.empty() && !link.outstanding) link.next = now + options_.renew_every;
-    link.held.emplace(id, held->number);
+    links_.hold(held->worker, {id, held->number}, now);
   }
 }
 
 // ---- reports of legs ----
 
-void Dispatcher::on_accepted(RequestId request, LegNumber leg, Time now) {
-  with(request, now, [&](RequestLife& life) {
+void Dispatcher::on_accepted(RequestId id, LegNumber leg, Time now) {
+  with(id, now, [&](RequestLife& life) {
     life.on_accepted(leg);
     if (life.prefill_leg() && life.prefill_leg()->number == leg) {
       prefill_.on_accepted(life.prefill_leg()->worker);
       worker_answered(life.prefill_leg()->worker);
+      Request& request = requests_.at(id);
+      request.prefill_accepted = now;
+      prefixes_.record(request.asked.prefix, life.prefill_leg()->worker);
     }
     if (life.decode_leg() && life.decode_leg()->number == leg) {
       decode_.on_accepted(life.decode_leg()->worker);
@@ -215,15 +255,24 @@ void Dispatcher::on_rejected(RequestId request, LegNumber leg, Duration hint, Ti
   // After the leg was taken off the books: giving it up must not look like a place that became
   // free.
   if (!by) return;
+  if (const auto it = requests_.find(request); it != requests_.end())
+    ++it->second.record.rejections;
   pool(by->first).on_rejected(by->second, hint, now);
   worker_answered(by->second);
 }
 
-bool Dispatcher::on_tokens(RequestId request, LegNumber leg, std::uint32_t index,
-                           std::uint32_t count, bool finished, Time now) {
+bool Dispatcher::on_tokens(RequestId id, LegNumber leg, std::uint32_t index, std::uint32_t count,
+                           bool finished, Time now) {
   bool taken = false;
-  with(request, now,
-       [&](RequestLife& life) { taken = life.on_tokens(leg, index, count, finished); });
+  with(id, now, [&](RequestLife& life) {
+    const bool prefilling = life.phase() == RequestPhase::kPrefilling;
+    taken = life.on_tokens(leg, index, count, finished);
+    if (!taken) return;
+    const Request& request = requests_.at(id);
+    wait_prefill_.charge_output(request.asked.tenant, Tokens(count));
+    if (prefilling)
+      wait_prefill_.on_prefilled(request.asked.prompt, now - request.prefill_accepted);
+  });
   return taken;
 }
 
@@ -257,24 +306,14 @@ void Dispatcher::on_fault(RequestId request, LegNumber leg, const Error& fault, 
 }
 
 void Dispatcher::on_heard(WorkerId worker, const std::vector<Renew::Held>& unknown, Time now) {
-  const auto link = links_.find(worker);
-  if (link == links_.end()) return;
-  link->second.outstanding = false;
-  link->second.silent = false;
-  link->second.next = now + options_.renew_every;
+  if (!members_.contains(worker)) return;
   prefill_.on_answered(worker);
   decode_.on_answered(worker);
   worker_answered(worker);
-  // Its lease ended there, and the stream should have said so. What the worker sent before it
-  // forgot a leg may still be on its way, so one answer proves nothing; two of them, a renewal
-  // apart, do.
-  std::set<std::pair<RequestId, LegNumber>> now_unknown;
-  for (const auto& held : unknown) now_unknown.emplace(held.request, held.leg);
-  const auto before = std::exchange(link->second.unknown, now_unknown);
-  for (const auto& [request, leg] : now_unknown) {
-    if (!before.contains({request, leg})) continue;
-    with(request, now, [&, number = leg](RequestLife& life) {
-      life.on_fault(number,
+  // Its lease ended there, and the stream should have said so.
+  for (const Renew::Held& denied : links_.on_heard(worker, unknown, now)) {
+    with(denied.request, now, [&](RequestLife& life) {
+      life.on_fault(denied.leg,
                     {ErrorCode::kUnavailable, "the instance does not hold the request any more"});
     });
   }
@@ -298,37 +337,54 @@ void Dispatcher::end_overdue(Time now) {
                    {ErrorCode::kDeadlineExceeded, "the request's deadline passed"}});
     });
   }
-  const auto end_first = [&](std::map<WaitKey, RequestId>& waiting, RequestEnd::Why why) {
-    with(waiting.begin()->second, now, [why](RequestLife& life) { life.finish({why, {}}); });
+  const auto end = [&](RequestId id, RequestEnd::Why why) {
+    with(id, now, [why](RequestLife& life) { life.finish({why, {}}); });
   };
   const auto passed = [&](const Vacancy& vacancy) {
-    const auto end = vacancy.ends(options_.empty_patience);
-    return end && *end <= now;
+    const auto at = vacancy.ends(options_.empty_patience);
+    return at && *at <= now;
   };
-  while (passed(prefill_vacancy_) && !wait_prefill_.empty())
-    end_first(wait_prefill_, RequestEnd::Why::kNoWorker);
-  while (passed(decode_vacancy_) && !wait_decode_.empty())
-    end_first(wait_decode_, RequestEnd::Why::kNoWorker);
-  // Only before its first token: a stream that is being resumed has met its TTFT.
-  for (auto it = wait_prefill_.begin(); it != wait_prefill_.end() && it->first.first <= now;) {
-    const RequestId id = (it++)->second;
-    if (requests_.at(id).life.emitted() > 0) continue;
-    const bool nobody = prefill_vacancy_.empty || prefill_vacancy_.deaf;
-    const auto why = nobody ? RequestEnd::Why::kNoWorker : RequestEnd::Why::kBusy;
-    with(id, now, [why](RequestLife& life) { life.finish({why, {}}); });
+  while (passed(prefill_vacancy_) && !wait_prefill_.empty()) {
+    const auto again = wait_prefill_.next_again();
+    end(again ? *again : *wait_prefill_.next(), RequestEnd::Why::kNoWorker);
   }
+  while (passed(decode_vacancy_) && !wait_decode_.empty())
+    end(wait_decode_.begin()->second, RequestEnd::Why::kNoWorker);
+  const bool nobody = prefill_vacancy_.empty || prefill_vacancy_.deaf;
+  for (auto late = wait_prefill_.first_overdue(); late && late->first <= now;
+       late = wait_prefill_.first_overdue())
+    end(late->second, nobody ? RequestEnd::Why::kNoWorker : RequestEnd::Why::kBusy);
 }
 
 void Dispatcher::place_prefills(Time now) {
-  while (!wait_prefill_.empty()) {
-    const RequestId id = wait_prefill_.begin()->second;
-    Request& request = requests_.at(id);
-    const auto worker = prefill_.choose(now, request.preferred);
-    if (!worker) return;
-    with(id, now, [&](RequestLife& life) {
-      actions_.push_back(SendPrefill{id, life.place_prefill(*worker), *worker});
-    });
+  while (const auto id = wait_prefill_.next_again()) {
+    Request& request = requests_.at(*id);
+    if (request.retries_paid < request.life.restarts()) {
+      if (!prefill_.any_free(now)) return;
+      if (!retries_.take(now)) break;
+      request.retries_paid = request.life.restarts();
+    }
+    if (!place_prefill(*id, now)) return;
   }
+  while (const auto id = wait_prefill_.next()) {
+    if (!place_prefill(*id, now)) return;
+  }
+}
+
+bool Dispatcher::place_prefill(RequestId id, Time now) {
+  Request& request = requests_.at(id);
+  const Submission& asked = request.asked;
+  Preference preference{.key = asked.prefix.empty() ? counter_random(options_.seed, request.order)
+                                                    : asked.prefix.front()};
+  if (const auto match = prefixes_.find(asked.prefix)) preference.cached = match->worker;
+  const auto worker = prefill_.choose(now, preference);
+  if (!worker) return false;
+  if (request.record.prefill == WorkerId()) wait_prefill_.charge_prompt(asked.tenant, asked.prompt);
+  request.record.prefill = *worker;
+  with(id, now, [&](RequestLife& life) {
+    actions_.push_back(SendPrefill{id, life.place_prefill(*worker), *worker});
+  });
+  return true;
 }
 
 void Dispatcher::place_decodes(Time now) {
@@ -343,9 +399,10 @@ void Dispatcher::place_decodes(Time now) {
       if (!decode_.may_ask(*source, now)) continue;
       worker = source;  // an aggregated instance serves its requests whole
     } else {
-      worker = decode_.choose(now, std::nullopt);
+      worker = decode_.choose(now, {.key = counter_random(options_.seed, request.order)});
       if (!worker) return;
     }
+    request.record.decode = *worker;
     with(id, now, [&](RequestLife& life) {
       actions_.push_back(SendDecode{id, life.place_decode(*worker), *worker});
     });
@@ -353,24 +410,9 @@ void Dispatcher::place_decodes(Time now) {
 }
 
 void Dispatcher::check_links(Time now) {
-  std::vector<WorkerId> fell_silent;
-  silent_ = 0;
-  for (auto& [worker, link] : links_) {
-    if (link.outstanding && !link.silent && now - link.asked >= options_.silent_after) {
-      link.silent = true;
-      fell_silent.push_back(worker);
-    }
-    silent_ += link.silent;
-    const bool wanted = !link.held.empty() || link.silent;
-    if (!wanted || link.next > now) continue;
-    Renew renew{worker, {}};
-    for (const auto& [request, leg] : link.held) renew.held.push_back({request, leg});
-    actions_.push_back(std::move(renew));
-    if (!link.outstanding) link.asked = now;
-    link.outstanding = true;
-    link.next = now + options_.renew_every;
-  }
-  for (const WorkerId worker : fell_silent) {
+  InstanceLinks::Due due = links_.poll(now);
+  for (Renew& renew : due.renewals) actions_.push_back(std::move(renew));
+  for (const WorkerId worker : due.silent) {
     prefill_.on_silent(worker);
     decode_.on_silent(worker);
     note_deaf(worker, now);
@@ -378,27 +420,22 @@ void Dispatcher::check_links(Time now) {
   }
 }
 
-std::optional<Time> Dispatcher::next_deadline() const {
+std::optional<Time> Dispatcher::next_deadline() {
   std::optional<Time> next;
   if (!actions_.empty()) return Time{};
   if (!totals_.empty()) keep_earliest(next, totals_.begin()->first);
-  for (const auto& [key, id] : wait_prefill_) {
-    if (requests_.at(id).life.emitted() > 0) continue;
-    keep_earliest(next, key.first);
-    break;
-  }
+  if (const auto late = wait_prefill_.first_overdue()) keep_earliest(next, late->first);
   if (!wait_prefill_.empty()) {
     keep_earliest(next, prefill_.next_unblock(polled_at_));
     keep_earliest(next, prefill_vacancy_.ends(options_.empty_patience));
+    if (wait_prefill_.next_again() && prefill_.any_free(polled_at_))
+      keep_earliest(next, retries_.next(polled_at_));
   }
   if (!wait_decode_.empty()) {
     keep_earliest(next, decode_.next_unblock(polled_at_));
     keep_earliest(next, decode_vacancy_.ends(options_.empty_patience));
   }
-  for (const auto& [worker, link] : links_) {
-    if (link.outstanding && !link.silent) keep_earliest(next, link.asked + options_.silent_after);
-    if (!link.held.empty() || link.silent) keep_earliest(next, link.next);
-  }
+  keep_earliest(next, links_.next_deadline());
   return next;
 }
 

@@ -3,8 +3,8 @@
 // time. Gateway and simulator drive the same object.
 //
 // Main path: submit() -> SendPrefill -> on_accepted -> on_tokens, on_prefilled -> SendDecode ->
-// on_accepted -> on_joined -> on_tokens ... -> Finish. Requests that find no place wait here,
-// earliest TTFT deadline first, and are woken by a leg that ends, a hint that passes or a topology
+// on_accepted -> on_joined -> on_tokens ... -> Finish. Requests that find no place wait here, in
+// the order of WaitingLine, and are woken by a leg that ends, a hint that passes or a topology
 // change: never by polling.
 #pragma once
 
@@ -18,7 +18,12 @@
 #include "base/role.h"
 #include "base/time.h"
 #include "base/units.h"
+#include "policy/instance_links.h"
+#include "policy/prefix_affinity.h"
 #include "policy/request.h"
+#include "policy/request_record.h"
+#include "policy/retry_budget.h"
+#include "policy/waiting_line.h"
 #include "policy/worker_pool.h"
 
 namespace pd::policy {
@@ -37,18 +42,27 @@ struct Member {
 struct DispatcherOptions {
   WorkerPoolOptions pool;
   RequestLimits request;
-  // Leases last 5 s on workers; renewing ten times as often also notices a silent worker in time
-  // (G1: 3 s).
-  Duration renew_every{std::chrono::milliseconds(500)};
-  Duration silent_after{std::chrono::milliseconds(2000)};
+  LinkOptions links;
+  WaitingLineOptions waiting;
+  RetryBudgetOptions retries;
   // How long a role may have no worker at all, or none that answers, before requests are told so
   // (503): above a replacement's start.
   Duration empty_patience{std::chrono::seconds(20)};
+  std::size_t prefixes_max = 1 << 17;  // remembered blocks of prompts, some 80 bytes each
+  std::uint64_t seed = 0;              // this gateway's own: several must not choose alike
 };
 
 struct Deadlines {
   Time first_token;  // still waiting for a P at this time: ends as kBusy
   Time total;        // the absolute deadline
+};
+
+struct Submission {
+  RequestId request;
+  Deadlines deadlines;
+  TenantId tenant;
+  Tokens prompt{1};
+  std::vector<std::uint64_t> prefix;  // prefix_hashes of the prompt
 };
 
 struct SendPrefill {
@@ -69,15 +83,7 @@ struct Cancel {
 struct Finish {
   RequestId request;
   RequestEnd end;
-};
-// Renew these leases and see whether the worker answers (on_heard).
-struct Renew {
-  struct Held {
-    RequestId request;
-    LegNumber leg = 0;
-  };
-  WorkerId worker;
-  std::vector<Held> held;
+  RequestRecord record;
 };
 using DispatchAction = std::variant<SendPrefill, SendDecode, Cancel, Finish, Renew>;
 
@@ -88,9 +94,8 @@ class Dispatcher {
   // The whole membership. A member that is missing has gone: its legs are faults.
   void on_topology(const std::vector<Member>& members, Time now);
 
-  // `preferred`: the P whose prefix cache probably has the prompt, used among equals.
-  void submit(RequestId request, const Deadlines& deadlines, std::optional<WorkerId> preferred,
-              Time now);
+  void set_weight(TenantId tenant, double weight) { wait_prefill_.set_weight(tenant, weight); }
+  void submit(Submission submission, Time now);
   void cancel(RequestId request, Time now);  // the client left
 
   // Reports of legs; stale ones change nothing.
@@ -111,32 +116,31 @@ class Dispatcher {
   void on_heard(WorkerId worker, const std::vector<Renew::Held>& unknown, Time now);
 
   std::vector<DispatchAction> poll(Time now);
-  std::optional<Time> next_deadline() const;
+  std::optional<Time> next_deadline();
 
-  const RequestLife* find(RequestId request) const;  // until its Finish was polled
+  // Until its Finish was polled; the time in its present phase is not in the record yet.
+  const RequestLife* find(RequestId request) const;
+  std::optional<RequestRecord> record(RequestId request, Time now) const;
   std::size_t in_flight() const { return requests_.size(); }
   std::size_t waiting() const { return wait_prefill_.size() + wait_decode_.size(); }
   // Workers that did not answer in time as of the last poll: not asked until they do.
-  int silent() const { return silent_; }
+  int silent() const { return links_.silent(); }
   // When a place for a new request is expected, for Retry-After.
   Duration expected_wait(Time now) const;
 
  private:
   struct Request {
     RequestLife life;
-    Deadlines deadlines;
-    std::optional<WorkerId> preferred;
+    Submission asked;
     std::uint64_t order = 0;
-    // As last accounted in pools and links; after() compares them with what `life` holds now.
+    RequestRecord record;
+    Time phase_since;
+    int retries_paid = 0;                              // restarts that the budget has granted
+    bool waits_prefill = false, waits_decode = false;  // as filed
+    Waiter waiter;                                     // as filed
+    // As last accounted in pools and links; settle() compares them with what `life` holds now.
     std::optional<RequestLife::Leg> counted_prefill, counted_decode;
-  };
-  struct Link {  // what we know of a worker's answering
-    bool outstanding = false;
-    Time asked{};  // when the oldest unanswered renewal left
-    Time next{};   // when to renew again
-    bool silent = false;
-    std::set<std::pair<RequestId, LegNumber>> held;
-    std::set<std::pair<RequestId, LegNumber>> unknown;  // to the worker, as of its last answer
+    Time prefill_accepted{};
   };
   // Since when a role has nobody to serve it; none: it has.
   struct Vacancy {
@@ -151,8 +155,9 @@ class Dispatcher {
   template <typename Event>
   void with(RequestId id, Time now, Event&& event);
   void settle(RequestId id, Request& request, Time now);
-  void file(RequestId id, const Request& request);
-  void unfile(const Request& request);
+  void enter_phase(Request& request, RequestPhase before, Time now);
+  void file(RequestId id, Request& request);
+  void unfile(Request& request);
   void count_leg(RequestId id, std::optional<RequestLife::Leg>& counted,
                  const std::optional<RequestLife::Leg>& held, Role role, Time now);
   void worker_faulted(WorkerId worker, Time now);
@@ -163,22 +168,25 @@ class Dispatcher {
   void place_decodes(Time now);
   void end_overdue(Time now);
   void check_links(Time now);
+  bool place_prefill(RequestId id, Time now);  // false: nobody has a place
   WorkerPool& pool(Role role) { return role == Role::kPrefill ? prefill_ : decode_; }
   Role role_of(WorkerId worker) const;
 
   DispatcherOptions options_;
   WorkerPool prefill_, decode_;
   std::map<WorkerId, Member> members_;
-  std::map<WorkerId, Link> links_;
+  InstanceLinks links_;
+  PrefixAffinity prefixes_;
+  RetryBudget retries_;
   std::map<RequestId, Request> requests_;
-  std::map<WaitKey, RequestId> wait_prefill_, wait_decode_;
+  WaitingLine wait_prefill_;
+  std::map<WaitKey, RequestId> wait_decode_;
   std::set<std::pair<Time, RequestId>> totals_;
   Vacancy prefill_vacancy_, decode_vacancy_;
   Time last_freed_{};                                    // a P's place became free
   Duration freed_every_{std::chrono::milliseconds(50)};  // moving average between two of those
   std::vector<DispatchAction> actions_;
   std::uint64_t next_order_ = 0;
-  int silent_ = 0;
   Time polled_at_{};
 };
 

@@ -22,7 +22,9 @@ class DispatcherTest : public testing::Test {
                             now_);
   }
   void submit(std::uint64_t id, Duration ttft = seconds(10)) {
-    dispatcher_.submit(RequestId{0, id}, {now_ + ttft, now_ + seconds(100)}, std::nullopt, now_);
+    dispatcher_.submit(
+        {.request = {0, id}, .deadlines = {now_ + ttft, now_ + seconds(100)}, .prompt = Tokens(10)},
+        now_);
   }
   template <typename Action>
   std::vector<Action> polled() {

@@ -1,14 +1,20 @@
 #include "policy/worker_pool.h"
 
 #include <algorithm>
+#include <cmath>
 #include <tuple>
+
+#include "policy/prefix_affinity.h"
 
 namespace pd::policy {
 
 void WorkerPool::upsert(WorkerId worker, int places) { workers_[worker].places = places; }
 
 void WorkerPool::remove(WorkerId worker) {
-  workers_.erase(worker);
+  const auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  total_open_ -= it->second.open;
+  workers_.erase(it);
   if (filling_ == worker) filling_.reset();
 }
 
@@ -18,12 +24,16 @@ std::vector<WorkerId> WorkerPool::workers() const {
   return out;
 }
 
-std::optional<WorkerId> WorkerPool::choose(Time now, std::optional<WorkerId> preferred) const {
+std::optional<WorkerId> WorkerPool::choose(Time now, const Preference& preference) const {
+  if (preference.cached && may_ask(*preference.cached, now) &&
+      within_bound(workers_.at(*preference.cached)))
+    return preference.cached;
   std::optional<WorkerId> best;
-  std::tuple<int, bool, bool> best_rank;
+  std::tuple<bool, int, std::uint64_t> best_rank;
   for (const auto& [id, state] : workers_) {
-    if (!may_ask(id, now)) continue;
-    const std::tuple rank{state.open, filling_ != id, preferred != id};
+    if (!free(state, now)) continue;
+    const bool other = options_.forwarding == Forwarding::kFill && filling_ != id;
+    const std::tuple rank{other, state.open, ~rendezvous_score(preference.key, id)};
     if (!best || rank < best_rank) {
       best = id;
       best_rank = rank;
@@ -32,11 +42,24 @@ std::optional<WorkerId> WorkerPool::choose(Time now, std::optional<WorkerId> pre
   return best;
 }
 
+// With this request the worker would have at most load_bound times its share.
+bool WorkerPool::within_bound(const State& state) const {
+  const double share = (total_open_ + 1.0) / static_cast<double>(workers_.size());
+  return state.open + 1 <= std::ceil(options_.load_bound * share);
+}
+
+bool WorkerPool::free(const State& state, Time now) {
+  return !state.silent && state.blocked_until <= now && state.open < state.places;
+}
+
 bool WorkerPool::may_ask(WorkerId worker, Time now) const {
   const auto it = workers_.find(worker);
-  if (it == workers_.end()) return false;
-  const State& state = it->second;
-  return !state.silent && state.blocked_until <= now && state.open < state.places;
+  return it != workers_.end() && free(it->second, now);
+}
+
+bool WorkerPool::any_free(Time now) const {
+  return std::ranges::any_of(workers_,
+                             [now](const auto& entry) { return free(entry.second, now); });
 }
 
 std::optional<Time> WorkerPool::next_unblock(Time now) const {
@@ -49,7 +72,10 @@ std::optional<Time> WorkerPool::next_unblock(Time now) const {
 }
 
 void WorkerPool::on_sent(WorkerId worker) {
-  if (const auto it = workers_.find(worker); it != workers_.end()) ++it->second.open;
+  const auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  ++it->second.open;
+  ++total_open_;
 }
 
 void WorkerPool::on_accepted(WorkerId worker) {
@@ -71,7 +97,10 @@ void WorkerPool::on_leg_ended(WorkerId worker) {
   const auto it = workers_.find(worker);
   if (it == workers_.end()) return;
   State& state = it->second;
-  if (state.open > 0) --state.open;
+  if (state.open > 0) {
+    --state.open;
+    --total_open_;
+  }
   // A place has just become free: no need to wait for the hint. A faulty worker stays blocked.
   if (state.faults_in_a_row == 0) state.blocked_until = Time{};
 }

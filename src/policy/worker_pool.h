@@ -3,6 +3,7 @@
 // reject.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <vector>
@@ -12,7 +13,17 @@
 
 namespace pd::policy {
 
+// Which of several instances with a place is taken.
+enum class Forwarding : std::uint8_t {
+  kSpread,  // fewest open legs first: for engines that compute prompts in chunks, side by side
+  kFill,    // the one that accepted last until it is full: for engines that compute whole batches
+};
+
 struct WorkerPoolOptions {
+  Forwarding forwarding = Forwarding::kSpread;
+  // An instance that probably has a prompt's prefix is taken although others have fewer open legs,
+  // up to this many times the mean (bounded load).
+  double load_bound = 1.25;
   // A rejection without a usable hint blocks a worker for this long: one engine step of a small
   // model.
   Duration reject_pause{std::chrono::milliseconds(2)};
@@ -20,6 +31,12 @@ struct WorkerPoolOptions {
       std::chrono::milliseconds(250)};  // hints are estimates: look again at least this often
   Duration fault_pause{std::chrono::milliseconds(100)};  // doubles with each fault in a row
   Duration fault_pause_max{std::chrono::seconds(5)};
+};
+
+// What a request would like, among the instances that have a place.
+struct Preference {
+  std::optional<WorkerId> cached;  // probably has its prefix
+  std::uint64_t key = 0;           // orders equals; the same for the same prefix, on every gateway
 };
 
 class WorkerPool {
@@ -34,11 +51,11 @@ class WorkerPool {
   bool empty() const { return workers_.empty(); }
   std::vector<WorkerId> workers() const;
 
-  // The worker to ask at `now`: not blocked, own open legs below its places; fewest open legs
-  // first; among equals the one that accepted last (batch forwarding: fill one before the next),
-  // then `preferred`, then the smallest id.
-  std::optional<WorkerId> choose(Time now, std::optional<WorkerId> preferred) const;
+  // The worker to ask at `now`: not blocked, own open legs below its places. `cached` within the
+  // bounded load; else by Forwarding; among equals the one that comes first for `key`.
+  std::optional<WorkerId> choose(Time now, const Preference& preference) const;
   bool may_ask(WorkerId worker, Time now) const;
+  bool any_free(Time now) const;
   // Earliest time at which a blocked worker may be asked again; nullopt: nothing but an event will
   // help.
   std::optional<Time> next_unblock(Time now) const;
@@ -61,8 +78,12 @@ class WorkerPool {
     bool silent = false;
     Time blocked_until{};
   };
+  bool within_bound(const State& state) const;
+  static bool free(const State& state, Time now);
+
   WorkerPoolOptions options_;
   std::map<WorkerId, State> workers_;
+  int total_open_ = 0;
   std::optional<WorkerId> filling_;
 };
 

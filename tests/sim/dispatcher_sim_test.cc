@@ -1,5 +1,5 @@
 // The gateway's dispatcher against whole groups in virtual time, by seed. A failure prints the
-// seed; PD_SIM_SEED and PD_SIM_SEEDS replay it, or run more.
+// seed; `sim_test SEED [COUNT]` replays it, or runs more.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -179,6 +179,30 @@ TEST(DispatcherSim, OverloadEndsAsBusyAtTheTtftLimitAndServesTheRestInTime) {
       });
   EXPECT_GT(busy, 100);
   EXPECT_GT(completed, 100);
+}
+
+// G20: a tenant that sends a hundredth of what another does is served as if it were alone.
+TEST(DispatcherSim, ALoudTenantDoesNotStarveAQuietOne) {
+  int quiet_served = 0, quiet = 0, loud_served = 0, loud = 0;
+  for_each_seed(
+      30,
+      [](std::uint64_t) {
+        WorldOptions options;
+        options.prefill = options.decode = 1;
+        options.requests = 600;
+        options.ttft_limit = milliseconds(400);
+        options.quiet_every = 100;
+        return options;
+      },
+      [&](const GroupWorld& world) {
+        for (const auto& [id, outcome] : world.outcomes()) {
+          const bool served = outcome.end.why == RequestEnd::Why::kCompleted;
+          (outcome.quiet ? quiet : loud) += 1;
+          (outcome.quiet ? quiet_served : loud_served) += served;
+        }
+      });
+  EXPECT_GE(quiet_served, quiet * 0.95) << "of " << quiet;
+  EXPECT_LT(loud_served, loud * 0.7) << "there was no contention";
 }
 
 }  // namespace

@@ -12,6 +12,14 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+namespace {
+
+Tokens prompt_of(RequestId id) {
+  return Tokens(1 + static_cast<std::int64_t>(mix64(id.low) % 200));
+}
+
+}  // namespace
+
 GroupWorld::GroupWorld(const WorldOptions& options)
     : options_(options), rng_(options.seed), dispatcher_(options.dispatcher) {
   for (int i = 0; i < options.prefill; ++i) add_worker(Role::kPrefill);
@@ -59,13 +67,18 @@ void GroupWorld::plan_requests() {
     const bool leaves = rng_.unit() < options_.cancel_share;
     const Duration patience = milliseconds(rng_.below(500));
     ++unfinished_;
-    time_.at(when, [this, id, wanted] {
+    const bool quiet = options_.quiet_every > 0 && i % options_.quiet_every == 0;
+    time_.at(when, [this, id, wanted, quiet] {
       Outcome& outcome = outcomes_[id];
+      outcome.quiet = quiet;
       outcome.wanted = wanted;
       outcome.submitted = time_.now();
       outcome.first_limit = time_.now() + options_.ttft_limit;
-      dispatcher_.submit(id, {outcome.first_limit, time_.now() + options_.total_limit},
-                         std::nullopt, time_.now());
+      dispatcher_.submit({.request = id,
+                          .deadlines = {outcome.first_limit, time_.now() + options_.total_limit},
+                          .tenant = policy::TenantId(quiet ? 2 : 1),
+                          .prompt = prompt_of(id)},
+                         time_.now());
     });
     if (leaves) time_.at(when + patience, [this, id] { dispatcher_.cancel(id, time_.now()); });
   }
@@ -164,7 +177,7 @@ void GroupWorld::act(const policy::SendPrefill& action) {
   SimWorker& worker = *workers_[action.worker.value() - 1];
   note("prefill", action.request.low, action.worker.value());
   const Outcome& outcome = outcomes_.at(action.request);
-  const Tokens prompt(1 + static_cast<std::int64_t>(mix64(action.request.low) % 200));
+  const Tokens prompt = prompt_of(action.request);
   const Ask ask{holder, prompt + Tokens(outcome.got), outcome.got, outcome.wanted};
   const bool refused = !worker.alive();
   deliver(holder, [this, &worker, ask, holder, refused] {
@@ -185,7 +198,7 @@ void GroupWorld::act(const policy::SendDecode& action) {
   SimWorker* p = workers_[legs_[action.request].at(source.attempt).worker.value() - 1].get();
   note("decode", action.request.low, action.worker.value());
   const Outcome& outcome = outcomes_.at(action.request);
-  const Tokens prompt(1 + static_cast<std::int64_t>(mix64(action.request.low) % 200));
+  const Tokens prompt = prompt_of(action.request);
   const Ask ask{holder, prompt, outcome.got, outcome.wanted};
   const bool refused = !worker.alive();
   deliver(holder, [this, &worker, ask, holder, source, p, refused] {
@@ -211,6 +224,9 @@ void GroupWorld::act(const policy::Finish& action) {
   check(!outcome.ended, "a request ended twice");
   outcome.ended = time_.now();
   outcome.end = action.end;
+  outcome.record = action.record;
+  check(action.record.total() == time_.now() - outcome.submitted,
+        "the stages' times do not sum to the request's");
   --unfinished_;
   note("finish", action.request.low, static_cast<std::uint64_t>(action.end.why));
   if (action.end.why == policy::RequestEnd::Why::kCompleted)

@@ -32,6 +32,7 @@ struct WorldOptions {
   int vanishes = 0;  // nothing more is heard, not even a reset
   int freezes = 0;   // up to 4 s, then it goes on
   double cancel_share = 0;
+  int quiet_every = 0;  // every so many requests one of another tenant; 0: all are one's
   policy::DispatcherOptions dispatcher;
 };
 
@@ -40,9 +41,11 @@ struct Outcome {
   std::uint32_t wanted = 0;
   std::uint32_t got = 0;  // tokens, each checked to be the next
   Time submitted, first_limit;
+  bool quiet = false;         // the other tenant's
   std::optional<Time> first;  // its first token
   std::optional<Time> ended;
   policy::RequestEnd end;
+  policy::RequestRecord record;
 };
 
 class GroupWorld {

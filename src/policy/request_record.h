@@ -1,0 +1,29 @@
+// What became of one request and where its time went. Its phases follow each other without a gap,
+// so their times sum to all of it.
+#pragma once
+
+#include <array>
+
+#include "base/time.h"
+#include "base/units.h"
+#include "policy/request.h"
+
+namespace pd::policy {
+
+struct RequestRecord {
+  Time submitted;
+  std::array<Duration, 5> in_phase{};  // by RequestPhase but kDone; all attempts together
+  int rejections = 0;                  // legs that an instance had no place for
+  int crashes = 0;
+  int restarts = 0;
+  WorkerId prefill, decode;  // the last it was placed on; 0: none
+
+  Duration in(RequestPhase phase) const { return in_phase[static_cast<std::size_t>(phase)]; }
+  Duration total() const {
+    Duration sum{};
+    for (const Duration one : in_phase) sum += one;
+    return sum;
+  }
+};
+
+}  // namespace pd::policy
