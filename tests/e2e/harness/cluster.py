@@ -61,6 +61,7 @@ class Cluster:
         self.config = config or {}
         self.lease = float(self.config.get("cluster", {}).get("lease", f"{LEASE_S}s").rstrip("s"))
         self.deaths = 0  # of instances, as the test knows; each is to have one substitute
+        self.killed = set()  # boot ids: the controller learns of a death a moment after it
         self.process = None
         self.state = None
         self.http = httpx.Client(timeout=10 * program.patience)
@@ -225,7 +226,7 @@ class Cluster:
         """Until every wanted instance serves and the gateway knows it."""
         def whole():
             status = self.status()
-            if not status["complete"]:
+            if not status["complete"] or self.killed & {i["boot"] for i in status["instances"]}:
                 return False
             health = self.http.get(f"{self.gateway}/health").json()
             return health["topology_revision"] >= status["revision"]
@@ -261,6 +262,7 @@ class Cluster:
         """kill -9. The test expects one substitute."""
         self.signal(instance, signal.SIGKILL)
         self.deaths += 1
+        self.killed.add(instance.boot)
 
     def freeze(self, instance):
         self.signal(instance, signal.SIGSTOP)
