@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/digest.h"
+#include "base/mapped_file.h"
 #include "base/rng.h"
 #include "cli/commands.h"
 #include "cli/console.h"
@@ -16,6 +17,7 @@
 #include "engine/kernels/kernels.h"
 #include "model/model.h"
 #include "net/http_server.h"
+#include "protocol/access_file.h"
 #include "transfer/kv_transport.h"
 
 namespace pd::cli {
@@ -114,9 +116,30 @@ void check_listeners(const protocol::Config& config, Findings& findings) {
       net::HttpServer::create(loop, options, [](net::HttpRequest, net::HttpResponse) {});
   if (!server) return findings.bad(fmt::format("[gateway] port: {}", server.error().message));
   findings.good(fmt::format("gateway can listen on {}:{}", config.gateway.host, (*server)->port()));
-  if (!config.gateway.host.starts_with("127.") && config.gateway.host != "::1" &&
-      config.gateway.host != "localhost")
-    findings.note("[gateway] host: other machines reach the API, and it asks for no key yet");
+  const bool local = config.gateway.host.starts_with("127.") || config.gateway.host == "::1" ||
+                     config.gateway.host == "localhost";
+  if (!local && config.gateway.access_file.empty())
+    findings.note(
+        "[gateway] host: other machines reach the API, and it asks for no key; set access_file");
+}
+
+void check_access(const protocol::Config& config, Findings& findings) {
+  const std::string& path = config.gateway.access_file;
+  if (!path.empty()) {
+    const auto text = read_file(path, 64 << 20);
+    if (!text) return findings.bad("[gateway] access_file: " + text.error().message);
+    const auto file = protocol::parse_access_file(*text, path);
+    if (!file) {
+      for (const std::string& mistake : file.error()) findings.bad(mistake);
+      return;
+    }
+    findings.good(fmt::format("access file {}: {} tenants, {} keys", path, file->tenants.size(),
+                              file->keys.size()));
+  }
+  if (!config.gateway.admin_key_file.empty()) {
+    const auto key = read_key_file(config.gateway.admin_key_file, "[gateway] admin_key_file");
+    if (!key) findings.bad(key.error().message);
+  }
 }
 
 // Moves `size` random bytes from `from` to `to` and compares digests; the bytes' rate and carrier
@@ -222,6 +245,7 @@ int run(const CommonFlags& flags, const std::string& controller) {
   }
   check_model(*config, findings);
   check_listeners(*config, findings);
+  check_access(*config, findings);
   check_transfer(*config, findings);
   return findings.exit_status();
 }

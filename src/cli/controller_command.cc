@@ -58,7 +58,7 @@ int run(const ControllerFlags& flags) {
   auto created = controller::Controller::create(loop, **store, std::move(options));
   if (!created) return fail(created.error());
   const auto controller = std::move(*created);
-  announce(flags.process, controller->port());
+  announce(flags.process, {controller->port()});
   // In order here too: instances that are killed while they start leave shared memory behind.
   const auto stop = [&] { controller->stop(kStopLimit, [&loop] { loop.stop(); }); };
   const auto lifeline = watch_lifeline(loop, flags.process, stop);

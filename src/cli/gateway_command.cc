@@ -49,6 +49,26 @@ int connections_within_limit(int configured) {
   return static_cast<int>(clients);
 }
 
+Result<std::optional<gateway::AdminOptions>> admin_options(const protocol::Config& config,
+                                                           const std::string& secret) {
+  if (config.gateway.admin_port < 0) return std::nullopt;
+  gateway::AdminOptions out;
+  out.http.host = config.gateway.admin_host;
+  out.http.port = static_cast<std::uint16_t>(config.gateway.admin_port);
+  out.key = secret;
+  if (!config.gateway.admin_key_file.empty()) {
+    auto key = read_key_file(config.gateway.admin_key_file, "[gateway] admin_key_file");
+    if (!key) return std::unexpected(key.error());
+    out.key = std::move(*key);
+  }
+  if (out.key.empty()) {
+    return error(ErrorCode::kInvalidArgument,
+                 "[gateway] admin_port: the operator's port needs a key; set admin_key_file or "
+                 "[cluster] secret_file");
+  }
+  return out;
+}
+
 int run(const GatewayFlags& flags) {
   auto config = load_config(flags.common);
   if (!config) return 1;
@@ -82,18 +102,29 @@ int run(const GatewayFlags& flags) {
   options.seed = random_bits();
   options.created = std::time(nullptr);
 
+  options.access_file = config->gateway.access_file;
+  options.access_log = config->gateway.access_log;
+  auto admin = admin_options(*config, *secret);
+  if (!admin) return fail(admin.error());
+  options.admin = std::move(*admin);
+  const Duration drain_limit = options.request_limit;
+
   net::EventLoop loop;
   auto created = gateway::Gateway::create(loop, *model, std::move(options));
   if (!created && created.error().code == ErrorCode::kAlreadyExists)
     return fail(created.error().message + ": --port N, or --port 0 for any that is free");
   if (!created) return fail(created.error());
   const auto gateway = std::move(*created);
-  announce(flags.process, gateway->port());
+  std::vector<std::uint16_t> ports{gateway->port()};
+  if (const auto operators = gateway->admin_port()) ports.push_back(*operators);
+  announce(flags.process, ports);
   const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });
   loop.on_signals({SIGTERM, SIGINT}, [&](int) {
     gateway->drain();
     stop_when_done(loop, *gateway, loop.now() + kDrainLimit);
   });
+  // An operator's drain waits for every answer: it is asked for when there is time.
+  gateway->on_drain([&] { stop_when_done(loop, *gateway, loop.now() + drain_limit); });
   log::info("listening on {}:{}", config->gateway.host, gateway->port());
   loop.run();
   return 0;

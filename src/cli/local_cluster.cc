@@ -74,6 +74,7 @@ Result<std::unique_ptr<LocalCluster>> LocalCluster::create(net::EventLoop& loop,
   if (!secret) return std::unexpected(secret.error());
   cluster->secret_ = std::move(*secret);
   while (!cluster->secret_.empty() && cluster->secret_.back() == '\n') cluster->secret_.pop_back();
+  if (own.gateway.admin_port < 0) own.gateway.admin_port = 0;  // `pdserve ctl` is there at once
   if (auto written = write_private_file(directory / "pdserve.toml", to_toml(own)); !written)
     return std::unexpected(written.error());
   return cluster;
@@ -97,8 +98,9 @@ void LocalCluster::keep_directory() {
   if (own_folder_) own_folder_->keep();
 }
 
-Result<std::uint16_t> LocalCluster::start_child(Child& child, std::vector<std::string> arguments,
-                                                bool hand_down_lifeline) {
+Result<std::vector<std::uint16_t>> LocalCluster::start_child(Child& child,
+                                                             std::vector<std::string> arguments,
+                                                             bool hand_down_lifeline) {
   auto pipe = make_pipe();
   if (!pipe) return std::unexpected(pipe.error());
   auto& [read_end, write_end] = *pipe;
@@ -126,9 +128,16 @@ Result<std::uint16_t> LocalCluster::start_child(Child& child, std::vector<std::s
   std::string line;
   char c = 0;
   while (::read(read_end.get(), &c, 1) == 1 && c != '\n') line += c;
-  std::uint16_t port = 0;
-  std::from_chars(line.data(), line.data() + line.size(), port);
-  if (port == 0) {
+  std::vector<std::uint16_t> ports;
+  const char* end = line.data() + line.size();
+  for (const char* at = line.data(); at < end; ++at) {
+    std::uint16_t port = 0;
+    const auto [rest, code] = std::from_chars(at, end, port);
+    if (code != std::errc()) break;
+    ports.push_back(port);
+    at = rest;
+  }
+  if (ports.empty()) {
     const auto ended = child.process->wait();
     child.process.reset();
     const std::string words = last_words(spec.log_file);
@@ -137,29 +146,28 @@ Result<std::uint16_t> LocalCluster::start_child(Child& child, std::vector<std::s
                                                         : words);
   }
   watch(child);
-  return port;
+  return ports;
 }
 
 Status LocalCluster::start() {
   auto controller = start_child(controller_, {}, true);
   if (!controller) return std::unexpected(controller.error());
-  controller_port_ = *controller;
-  auto gateway = start_child(
-      gateway_, {"--controller", fmt::format("{}:{}", config_.worker.host, controller_port_)},
-      false);
-  if (!gateway) return std::unexpected(gateway.error());
-  gateway_port_ = *gateway;
+  controller_port_ = controller->front();
+  return start_gateway({});
+}
+
+Status LocalCluster::start_gateway(std::vector<std::string> arguments) {
+  arguments.insert(arguments.end(),
+                   {"--controller", fmt::format("{}:{}", config_.worker.host, controller_port_)});
+  auto ports = start_child(gateway_, std::move(arguments), false);
+  if (!ports) return std::unexpected(ports.error());
+  gateway_port_ = ports->front();
+  admin_port_ = ports->size() > 1 ? ports->at(1) : 0;
   return {};
 }
 
 Status LocalCluster::restart_gateway() {
-  auto port =
-      start_child(gateway_,
-                  {"--controller", fmt::format("{}:{}", config_.worker.host, controller_port_),
-                   "--port", std::to_string(gateway_port_)},
-                  false);
-  if (!port) return std::unexpected(port.error());
-  return {};
+  return start_gateway({"--port", std::to_string(gateway_port_)});
 }
 
 void LocalCluster::watch(Child& child) {
@@ -180,9 +188,10 @@ void LocalCluster::on_exit(Child& child) {
     if (!gateway_.process && !controller_.process) stopped_();
     return;
   }
-  if (ended_)
-    ended_(child.name, fmt::format("{}: {}", to_string(*ended),
-                                   last_words(directory_ / (child.name + ".log"))));
+  if (!ended_) return;
+  ended_(child.name,
+         fmt::format("{}: {}", to_string(*ended), last_words(directory_ / (child.name + ".log"))),
+         ended->clean());
 }
 
 void LocalCluster::fetch_status(std::function<void(Result<nlohmann::json>)> done) {

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -33,9 +34,10 @@ class LocalCluster {
 
   // The controller's view of the group; calls back on the loop.
   void fetch_status(std::function<void(Result<nlohmann::json>)> done);
-  // `ended` is called with a sentence when the gateway or the controller ends without having been
-  // stopped.
-  void on_child_end(std::function<void(const std::string& who, const std::string& how)> ended) {
+  // `ended` is called when the gateway or the controller ends without having been stopped from
+  // here; `cleanly`: with exit status 0, as somebody else asked it to.
+  void on_child_end(
+      std::function<void(const std::string& who, const std::string& how, bool cleanly)> ended) {
     ended_ = std::move(ended);
   }
 
@@ -50,6 +52,8 @@ class LocalCluster {
 
   std::uint16_t gateway_port() const { return gateway_port_; }
   std::uint16_t controller_port() const { return controller_port_; }
+  std::uint16_t admin_port() const { return admin_port_; }  // 0: none
+  const std::string& secret() const { return secret_; }
   pid_t gateway_pid() const { return gateway_.process ? gateway_.process->pid() : -1; }
   pid_t controller_pid() const { return controller_.process ? controller_.process->pid() : -1; }
   const std::filesystem::path& directory() const { return directory_; }
@@ -63,8 +67,10 @@ class LocalCluster {
   };
   LocalCluster(net::EventLoop& loop, protocol::Config config, std::filesystem::path directory,
                std::optional<PrivateFolder> own_folder);
-  Result<std::uint16_t> start_child(Child& child, std::vector<std::string> arguments,
-                                    bool hand_down_lifeline);
+  // The ports that it announces, the main one first.
+  Result<std::vector<std::uint16_t>> start_child(Child& child, std::vector<std::string> arguments,
+                                                 bool hand_down_lifeline);
+  Status start_gateway(std::vector<std::string> arguments);
   void watch(Child& child);
   void on_exit(Child& child);
 
@@ -76,8 +82,8 @@ class LocalCluster {
   std::string secret_;
   UniqueFd lifeline_read_, lifeline_write_;
   Child gateway_{"gateway", {}, {}}, controller_{"controller", {}, {}};
-  std::uint16_t gateway_port_ = 0, controller_port_ = 0;
-  std::function<void(const std::string&, const std::string&)> ended_;
+  std::uint16_t gateway_port_ = 0, controller_port_ = 0, admin_port_ = 0;
+  std::function<void(const std::string&, const std::string&, bool)> ended_;
   std::function<void()> stopped_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <utility>
@@ -15,9 +16,9 @@ void ProcessFlags::add_to(CLI::App& app) {
       ->group("");
 }
 
-void announce(const ProcessFlags& flags, std::uint16_t port) {
+void announce(const ProcessFlags& flags, const std::vector<std::uint16_t>& ports) {
   if (!flags.ready_fd) return;
-  const std::string line = fmt::format("{}\n", port);
+  const std::string line = fmt::format("{}\n", fmt::join(ports, " "));
   (void)!::write(*flags.ready_fd, line.data(), line.size());
   ::close(*flags.ready_fd);
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include "net/event_loop.h"
 #include "net/fd_watch.h"
@@ -18,8 +19,8 @@ struct ProcessFlags {
   void add_to(CLI::App& app);
 };
 
-// Writes the port and closes the descriptor.
-void announce(const ProcessFlags& flags, std::uint16_t port);
+// Writes the ports, the main one first, and closes the descriptor.
+void announce(const ProcessFlags& flags, const std::vector<std::uint16_t>& ports);
 
 // Calls `lost` once when the other end of the lifeline is closed, however that happens. Keep the
 // watch.

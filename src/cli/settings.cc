@@ -70,17 +70,21 @@ std::optional<protocol::Config> load_config(const CommonFlags& flags) {
   return std::move(*config);
 }
 
-Result<std::string> read_secret(const protocol::Config& config) {
-  if (config.cluster.secret_file.empty()) return std::string();
-  auto secret = read_file(config.cluster.secret_file, 4096);
+Result<std::string> read_key_file(const std::string& path, std::string_view key) {
+  auto secret = read_file(path, 4096);
   if (!secret) return secret;
   while (!secret->empty() && (secret->back() == '\n' || secret->back() == '\r')) secret->pop_back();
   if (secret->size() < 16) {
-    return error(ErrorCode::kInvalidArgument,
-                 fmt::format("{}: [cluster] secret_file holds {} characters; use at least 16",
-                             config.cluster.secret_file, secret->size()));
+    return error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{}: {} holds {} characters; use at least 16", path, key, secret->size()));
   }
   return secret;
+}
+
+Result<std::string> read_secret(const protocol::Config& config) {
+  if (config.cluster.secret_file.empty()) return std::string();
+  return read_key_file(config.cluster.secret_file, "[cluster] secret_file");
 }
 
 void configure_log(const protocol::Config& config, std::string_view process) {

@@ -31,6 +31,10 @@ std::optional<protocol::Config> load_config(const CommonFlags& flags);
 int fail(const Error& error);
 int fail(std::string_view message);
 
+// A secret from a file of its own, without the line's end; at least 16 characters. `key` names the
+// setting in errors.
+Result<std::string> read_key_file(const std::string& path, std::string_view key);
+
 // The cluster's secret from its file; empty when none is configured.
 Result<std::string> read_secret(const protocol::Config& config);
 

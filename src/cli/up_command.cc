@@ -104,8 +104,9 @@ class UpRun {
          config_.group.decode,
          config_.group.both > 0 ? fmt::format(", {} aggregated", config_.group.both) : "",
          cluster_->directory().string());
-    cluster_->on_child_end(
-        [this](const std::string& who, const std::string& how) { on_child_end(who, how); });
+    cluster_->on_child_end([this](const std::string& who, const std::string& how, bool cleanly) {
+      on_child_end(who, how, cleanly);
+    });
     if (auto started = cluster_->start(); !started) return fail(started.error());
     loop_.on_signals({SIGINT, SIGTERM}, [this](int) { stop(); });
     ask_status();
@@ -190,12 +191,23 @@ class UpRun {
     teach(url);
   }
 
+  const std::string& admin_key_file() const {
+    const protocol::Config& config = cluster_->config();
+    return config.gateway.admin_key_file.empty() ? config.cluster.secret_file
+                                                 : config.gateway.admin_key_file;
+  }
+
+  std::string admin_address() const {
+    return fmt::format("{}:{}", cluster_->config().gateway.admin_host, cluster_->admin_port());
+  }
+
   // False: it could not be written, and the cluster ends.
   bool write_state() {
     if (!flags_.state_file.empty()) {
       const nlohmann::json state{
           {"gateway", url_},
           {"controller", fmt::format("{}:{}", config_.worker.host, cluster_->controller_port())},
+          {"admin", admin_address()},
           {"directory", cluster_->directory().string()},
           {"model", name_},
           {"pids",
@@ -220,7 +232,7 @@ class UpRun {
       body["prompt"] = question;
     const StreamTarget target{{host, cluster_->gateway_port()},
                               has_template_ ? "/v1/chat/completions" : "/v1/completions",
-                              ""};
+                              cluster_->secret()};
     tell("\n> {}\n", question);
     const auto answer =
         stream_answer(target, body.dump(), [](std::string_view text) { tell("{}", text); });
@@ -243,17 +255,23 @@ class UpRun {
         "  from openai import OpenAI\n"
         "  client = OpenAI(base_url=\"{}/v1\", api_key=\"none\")\n"
         "  print({})\n\n"
+        "  pdserve ctl --admin {} --key-file {} requests\n\n"
         "Ctrl-C ends it.\n",
-        name_, url, url, url, path, name_, input, url, fmt::format(fmt::runtime(python), name_));
+        name_, url, url, url, path, name_, input, url, fmt::format(fmt::runtime(python), name_),
+        admin_address(), admin_key_file());
   }
 
-  void on_child_end(const std::string& who, const std::string& how) {
+  void on_child_end(const std::string& who, const std::string& how, bool cleanly) {
     if (who == "controller" && complete_) {
       note(
           "The controller ended ({}). Serving goes on, but nothing is replaced any more; restart "
           "with Ctrl-C and up.\n",
           how);
       return;
+    }
+    if (who == "gateway" && cleanly && complete_) {
+      note("The gateway was drained: the cluster ends.\n");
+      return stop();
     }
     if (who == "gateway" && complete_ && loop_.now() - gateway_started_ >= kGatewayLifeMin) {
       gateway_started_ = loop_.now();

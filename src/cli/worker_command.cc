@@ -75,7 +75,7 @@ int run(const WorkerFlags& flags) {
   auto created = worker::Worker::create(loop, std::move(*transport), std::move(*options));
   if (!created) return fail(created.error());
   worker = std::move(*created);
-  announce(flags.process, worker->port());
+  announce(flags.process, {worker->port()});
   const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });
   loop.run();
   return 0;

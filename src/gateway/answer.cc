@@ -19,6 +19,9 @@ namespace {
 const std::vector<double> kSecondsBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
                                          0.5,   1,      2.5,   5,    10,    30,   60,  120};
 
+// Proxies and clients give up on connections that say nothing for half a minute or so.
+constexpr Duration kSilenceMax = std::chrono::seconds(15);
+
 }  // namespace
 
 AnswerMetrics::AnswerMetrics(Metrics& metrics)
@@ -74,21 +77,23 @@ ApiError to_api_error(const RequestEnd& end) {
 }
 
 Answer::Answer(const AnswerContext& context, PreparedRequest request,
-               protocol::AnswerIdentity identity, net::HttpResponse response, Time received)
+               protocol::AnswerIdentity identity, net::HttpResponse response, Arrival arrival)
     : context_(context),
       request_(std::move(request)),
       identity_(std::move(identity)),
       response_(std::move(response)),
       renderer_(identity_, request_.api.include_usage, request_.api.continuous_usage),
-      received_(received) {}
+      arrival_(std::move(arrival)) {}
 
 void Answer::start(const std::function<RequestId()>& next_id,
                    const std::function<std::uint64_t()>& next_seed,
                    const policy::Deadlines& deadlines) {
   const auto self = shared_from_this();
+  started_ = context_.loop->now();
+  context_.book->enter(identity_.id, self);
   response_.on_close([self] {
     if (self->closed_) return;
-    self->close(&AnswerMetrics::cancelled);
+    self->close(&AnswerMetrics::cancelled, 499, "client_left");
     self->cancel_all();
   });
   std::vector<Job> jobs;
@@ -97,6 +102,9 @@ void Answer::start(const std::function<RequestId()>& next_id,
       Job job{.id = next_id(),
               .prompt = request_.prompts[prompt],
               .sampling = request_.api.sampling,
+              .tenant = arrival_.caller.tenant,
+              .priority = arrival_.caller.priority,
+              .tenant_salt = arrival_.caller.salt,
               .prefix = request_.prefixes[prompt],
               .deadlines = deadlines};
       if (!request_.api.seed_given) job.sampling.seed = next_seed();
@@ -116,7 +124,7 @@ void Answer::start(const std::function<RequestId()>& next_id,
         std::move(jobs[i]),
         {[self, i](const protocol::TokensFrame& frame) { self->on_tokens(i, frame); },
          [self, i](const protocol::Prefilled& prefilled) { self->on_prefilled(i, prefilled); },
-         [self, i](const RequestEnd& end) { self->on_job_end(i, end); }});
+         [self, i](const policy::Finish& finish) { self->on_job_end(i, finish); }});
   }
 }
 
@@ -129,8 +137,27 @@ void Answer::on_prefilled(std::size_t index, const protocol::Prefilled& prefille
 
 void Answer::open_stream() {
   if (std::exchange(stream_open_, true)) return;
-  response_.start(200, "text/event-stream; charset=utf-8",
-                  {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}});
+  std::vector<net::Header> headers =
+      context_.access->headers(arrival_.caller, context_.loop->now());
+  headers.emplace_back("cache-control", "no-cache");
+  headers.emplace_back("x-accel-buffering", "no");
+  response_.start(200, "text/event-stream; charset=utf-8", headers);
+  last_written_ = context_.loop->now();
+  keep_alive();
+}
+
+void Answer::write(std::string_view bytes) {
+  last_written_ = context_.loop->now();
+  response_.write(bytes);
+}
+
+// One timer a stream, set anew only when it runs out: tokens cost nothing.
+void Answer::keep_alive() {
+  if (context_.loop->now() - last_written_ >= kSilenceMax) write(": keep-alive\n\n");
+  keep_alive_ = context_.loop->call_at(last_written_ + kSilenceMax,
+                                       [weak = std::weak_ptr(shared_from_this())] {
+                                         if (const auto self = weak.lock()) self->keep_alive();
+                                       });
 }
 
 void Answer::open_choice(std::size_t index, std::string& out) {
@@ -179,7 +206,7 @@ void Answer::on_tokens(std::size_t index, const protocol::TokensFrame& frame) {
                              used);
     }
   }
-  if (!out.empty()) response_.write(out);
+  if (!out.empty()) write(out);
 }
 
 std::string Answer::render_logprobs(Choice& choice,
@@ -205,14 +232,24 @@ std::string Answer::render_logprobs(Choice& choice,
                                               choice.text_offset);
 }
 
-void Answer::on_job_end(std::size_t index, const RequestEnd& end) {
+void Answer::on_job_end(std::size_t index, const policy::Finish& finish) {
   choices_[index].running = false;
+  choices_[index].record = finish.record;
   if (closed_) return;
-  if (end.why != RequestEnd::Why::kCompleted) {
-    fail(end);
+  if (finish.end.why != RequestEnd::Why::kCompleted) {
+    fail(to_api_error(finish.end), finish.end.why == RequestEnd::Why::kBusy
+                                       ? &AnswerMetrics::rejected
+                                       : &AnswerMetrics::failed);
     return;
   }
   if (std::ranges::none_of(choices_, &Choice::running)) complete();
+}
+
+void Answer::cancel() {
+  if (closed_) return;
+  fail({503, "server_error", "an operator of this server ended the request", "",
+        "cancelled_by_operator"},
+       &AnswerMetrics::failed);
 }
 
 void Answer::complete() {
@@ -221,7 +258,7 @@ void Answer::complete() {
     std::string out;
     if (request_.api.include_usage) out += renderer_.usage_chunk(usage());
     out += protocol::StreamRenderer::done();
-    response_.write(out);
+    write(out);
     response_.end();
   } else {
     std::vector<protocol::FinishedChoice> finished;
@@ -234,38 +271,39 @@ void Answer::complete() {
       finished.push_back(
           {static_cast<int>(i), text + choice.text, std::move(logprobs), choice.finish});
     }
-    response_.send(200, "application/json", protocol::render_answer(identity_, finished, usage()));
+    response_.send(200, "application/json", protocol::render_answer(identity_, finished, usage()),
+                   context_.access->headers(arrival_.caller, now));
   }
   const protocol::Usage used = usage();
   AnswerMetrics& m = *context_.metrics;
   m.prompt_tokens.add(static_cast<double>(used.prompt_tokens));
   m.cached_tokens.add(static_cast<double>(used.cached_tokens));
-  m.e2e.observe(to_seconds(now - received_));
+  m.e2e.observe(to_seconds(now - arrival_.received));
   if (first_token_) {
-    m.ttft.observe(to_seconds(*first_token_ - received_));
+    m.ttft.observe(to_seconds(*first_token_ - arrival_.received));
     if (used.completion_tokens > 1) {
       m.tpot.observe(to_seconds(last_token_ - *first_token_) /
                      static_cast<double>(used.completion_tokens - 1));
     }
   }
-  close(&AnswerMetrics::completed);
+  close(&AnswerMetrics::completed, 200);
 }
 
-void Answer::fail(const RequestEnd& end) {
-  const ApiError error = to_api_error(end);
+void Answer::fail(const ApiError& error, Counter AnswerMetrics::* counter) {
   if (stream_open_) {
-    response_.write(protocol::StreamRenderer::error_event(error));
+    write(protocol::StreamRenderer::error_event(error));
     response_.end();
   } else {
-    std::vector<net::Header> headers;
+    std::vector<net::Header> headers =
+        context_.access->headers(arrival_.caller, context_.loop->now());
     if (error.status == 429) {
       const double wait = std::ceil(to_seconds(context_.driver->expected_wait()));
       headers.emplace_back("retry-after",
                            fmt::format("{}", std::clamp(static_cast<int>(wait), 1, 60)));
     }
-    response_.send(error.status, "application/json", to_json(error), std::move(headers));
+    response_.send(error.status, "application/json", to_json(error), headers);
   }
-  close(end.why == RequestEnd::Why::kBusy ? &AnswerMetrics::rejected : &AnswerMetrics::failed);
+  close(counter, stream_open_ ? 200 : error.status, error.code.empty() ? error.type : error.code);
   cancel_all();
 }
 
@@ -275,10 +313,42 @@ void Answer::cancel_all() {
   }
 }
 
-void Answer::close(Counter AnswerMetrics::* counter) {
+void Answer::close(Counter AnswerMetrics::* counter, int status, const std::string& error_code) {
   closed_ = true;
+  if (keep_alive_) context_.loop->cancel(*keep_alive_);
   (context_.metrics->*counter).add();
   context_.metrics->in_flight.set(context_.metrics->in_flight.value() - 1);
+  RequestEntry ended = entry();
+  ended.status = status;
+  ended.error_code = error_code;
+  context_.access->count_output(arrival_.caller, Tokens(ended.output_tokens), context_.loop->now());
+  context_.access->release(arrival_.caller);
+  context_.book->leave(ended);
+}
+
+RequestEntry Answer::entry() const {
+  const Time now = context_.loop->now();
+  const protocol::Usage used = usage();
+  RequestEntry out;
+  out.id = identity_.id;
+  out.endpoint = arrival_.endpoint;
+  out.peer = arrival_.peer;
+  out.caller = arrival_.caller;
+  out.unix_ms = arrival_.unix_ms;
+  out.stream = request_.api.stream;
+  out.choices = static_cast<int>(choices_.size());
+  out.prompt_tokens = used.prompt_tokens;
+  out.cached_tokens = used.cached_tokens;
+  out.output_tokens = used.completion_tokens;
+  out.prepare = started_ - arrival_.received;
+  out.total = now - arrival_.received;
+  if (first_token_) out.first_token = *first_token_ - arrival_.received;
+  for (const Choice& choice : choices_) {
+    const auto running = context_.driver->record(choice.id);
+    const policy::RequestRecord& record = running ? *running : choice.record;
+    if (record.total() >= out.record.total()) out.record = record;
+  }
+  return out;
 }
 
 protocol::Usage Answer::usage() const {

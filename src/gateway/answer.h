@@ -13,6 +13,7 @@
 #include "base/time.h"
 #include "gateway/leg_driver.h"
 #include "gateway/prepare.h"
+#include "gateway/request_book.h"
 #include "model/tokenizer/tokenizer.h"
 #include "net/http_server.h"
 #include "protocol/openai_response.h"
@@ -34,16 +35,31 @@ struct AnswerContext {
   LegDriver* driver = nullptr;
   const model::Model* model = nullptr;
   AnswerMetrics* metrics = nullptr;
+  Access* access = nullptr;
+  RequestBook* book = nullptr;
 };
 
-class Answer : public std::enable_shared_from_this<Answer> {
+// Who asked, when and how, as it was when the request came in.
+struct Arrival {
+  Caller caller;
+  Time received;
+  std::int64_t unix_ms = 0;
+  std::string endpoint;
+  std::string peer;
+};
+
+class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
  public:
+  // The caller's admission is released when it has ended.
   Answer(const AnswerContext& context, PreparedRequest request, protocol::AnswerIdentity identity,
-         net::HttpResponse response, Time received);
+         net::HttpResponse response, Arrival arrival);
 
   // Starts every choice. `next_id` and `next_seed` draw from the gateway's generator.
   void start(const std::function<RequestId()>& next_id,
              const std::function<std::uint64_t()>& next_seed, const policy::Deadlines& deadlines);
+
+  RequestEntry entry() const override;
+  void cancel() override;
 
  private:
   struct Choice {
@@ -58,17 +74,20 @@ class Answer : public std::enable_shared_from_this<Answer> {
     std::optional<model::StreamDecoder> text_of_tokens;  // of completions with logprobs
     protocol::FinishReason finish = protocol::FinishReason::kNone;
     std::int64_t tokens = 0;
+    policy::RequestRecord record;  // once it has ended
   };
 
   void on_prefilled(std::size_t index, const protocol::Prefilled& prefilled);
   void on_tokens(std::size_t index, const protocol::TokensFrame& frame);
-  void on_job_end(std::size_t index, const policy::RequestEnd& end);
+  void on_job_end(std::size_t index, const policy::Finish& finish);
   void open_stream();
   void open_choice(std::size_t index, std::string& out);
-  void fail(const policy::RequestEnd& end);
+  void write(std::string_view bytes);
+  void keep_alive();
+  void fail(const protocol::ApiError& error, Counter AnswerMetrics::* counter);
   void complete();
   void cancel_all();
-  void close(Counter AnswerMetrics::* counter);
+  void close(Counter AnswerMetrics::* counter, int status, const std::string& error_code = "");
   std::string render_logprobs(Choice& choice, const std::vector<protocol::TokenLogprobs>& tokens,
                               bool with_echo) const;
   protocol::Usage usage() const;
@@ -79,9 +98,12 @@ class Answer : public std::enable_shared_from_this<Answer> {
   net::HttpResponse response_;
   protocol::StreamRenderer renderer_;
   std::vector<Choice> choices_;
-  Time received_;
+  Arrival arrival_;
+  Time started_{};  // prepared, and on its way to an instance
   std::optional<Time> first_token_;
   Time last_token_{};
+  Time last_written_{};
+  std::optional<net::EventLoop::TimerId> keep_alive_;
   std::int64_t cached_tokens_ = 0;
   bool stream_open_ = false;
   bool closed_ = false;

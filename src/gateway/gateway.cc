@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <utility>
 
 #include "base/log.h"
+#include "base/mapped_file.h"
 #include "base/text.h"
 
 namespace pd::gateway {
@@ -18,6 +21,7 @@ namespace {
 // Bodies waiting for the text thread. At 10 us a token-kilobyte this is well below a second of
 // work.
 constexpr std::size_t kTextQueueMax = 1024;
+constexpr std::size_t kAccessFileMax = 64 << 20;
 
 std::int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(
@@ -36,6 +40,17 @@ ApiError wrong_method(const net::HttpRequest& request, std::string_view right) {
           "method_not_allowed"};
 }
 
+policy::DispatcherOptions seeded(policy::DispatcherOptions options, std::uint64_t seed) {
+  options.seed = seed;
+  return options;
+}
+
+std::int64_t unix_milliseconds() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Gateway>> Gateway::create(net::EventLoop& loop, const model::Model& model,
@@ -48,6 +63,21 @@ Result<std::unique_ptr<Gateway>> Gateway::create(net::EventLoop& loop, const mod
       });
   if (!server) return std::unexpected(server.error());
   gateway->server_ = std::move(*server);
+  if (Status opened = gateway->open_access(); !opened) return std::unexpected(opened.error());
+  if (!gateway->options_.access_log.empty()) {
+    auto log = AccessLog::open(gateway->options_.access_log, gateway->metrics_);
+    if (!log) return std::unexpected(log.error());
+    gateway->access_log_ = std::move(*log);
+  }
+  if (gateway->options_.admin) {
+    auto admin = AdminServer::create(loop, *gateway->options_.admin, gateway->book_,
+                                     gateway->access_, [raw = gateway.get()] {
+                                       raw->drain();
+                                       if (raw->on_drain_) raw->on_drain_();
+                                     });
+    if (!admin) return std::unexpected(admin.error());
+    gateway->admin_ = std::move(*admin);
+  }
   gateway->text_.run();
   gateway->topology_.run();
   return gateway;
@@ -58,10 +88,14 @@ Gateway::Gateway(net::EventLoop& loop, const model::Model& model, GatewayOptions
       model_(model),
       options_(std::move(options)),
       answer_metrics_(metrics_),
+      access_(options_.secret, metrics_),
+      book_([this](const RequestEntry& entry) {
+        if (access_log_) access_log_->write(to_json(entry).dump());
+      }),
       rng_(options_.seed),
       prepare_{&model, options_.model_name, {}, options_.context_max},
       http_(loop),
-      driver_(loop, http_, options_.dispatcher, options_.secret, metrics_),
+      driver_(loop, http_, seeded(options_.dispatcher, options_.seed), options_.secret, metrics_),
       topology_(loop, http_, options_.controller, options_.secret,
                 [this](const protocol::Topology& topology) {
                   log::info("topology {}: {} instances", topology.revision,
@@ -71,6 +105,37 @@ Gateway::Gateway(net::EventLoop& loop, const model::Model& model, GatewayOptions
       text_(kTextQueueMax) {}
 
 Gateway::~Gateway() = default;
+
+Status Gateway::open_access() {
+  if (options_.access_file.empty()) return {};
+  const auto mistakes_as_error = [](const std::vector<std::string>& mistakes) {
+    std::string all;
+    for (const std::string& mistake : mistakes) all += (all.empty() ? "" : "\n") + mistake;
+    return error(ErrorCode::kInvalidArgument, all);
+  };
+  const auto read = read_file(options_.access_file, kAccessFileMax);
+  if (!read) return std::unexpected(read.error());
+  const auto file = protocol::parse_access_file(*read, options_.access_file);
+  if (!file) return mistakes_as_error(file.error());
+  use_access(*file);
+  access_file_ = std::make_unique<WatchedFile>(
+      loop_, options_.access_file, kAccessFileMax, [this](const Result<std::string>& content) {
+        if (!content)
+          return log::error("access file: {}; the keys stay as they were", content.error().message);
+        const auto changed = protocol::parse_access_file(*content, options_.access_file);
+        if (changed) return use_access(*changed);
+        for (const std::string& mistake : changed.error())
+          log::error("{}; the keys stay as they were", mistake);
+      });
+  return {};
+}
+
+void Gateway::use_access(const protocol::AccessFile& file) {
+  access_.use(file, loop_.now());
+  for (const auto& view : access_.tenants())
+    driver_.set_weight(view.caller.tenant, view.caller.weight);
+  log::info("access file: {} tenants, {} keys", file.tenants.size(), file.keys.size());
+}
 
 void Gateway::drain() {
   draining_ = true;
@@ -97,6 +162,10 @@ void Gateway::handle(net::HttpRequest request, net::HttpResponse response) {
       return handle_generation(ApiRequest::Kind::kCompletion, std::move(request),
                                std::move(response));
     return handle_text(std::move(request), std::move(response), path == "/tokenize");
+  }
+  if (path.starts_with("/v1/")) {
+    if (const auto caller = access_.authenticate(request); !caller)
+      return refuse(response, caller.error());
   }
   if (path == "/v1/models")
     return get("application/json",
@@ -131,59 +200,105 @@ std::string Gateway::health_json() const {
       .dump();
 }
 
+void Gateway::end_early(Incoming& incoming, const ApiError& error,
+                        std::vector<net::Header> headers) {
+  incoming.response.send(error.status, "application/json", to_json(error), headers);
+  answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() - 1);
+  answer_metrics_.rejected.add();
+  RequestEntry entry;
+  entry.endpoint = incoming.arrival.endpoint;
+  entry.peer = incoming.arrival.peer;
+  entry.caller = incoming.arrival.caller;
+  entry.unix_ms = incoming.arrival.unix_ms;
+  entry.prepare = entry.total = loop_.now() - incoming.arrival.received;
+  entry.status = error.status;
+  entry.error_code = error.code.empty() ? error.type : error.code;
+  book_.leave(entry);
+}
+
+void Gateway::end_over_limit(Incoming& incoming, const Refusal& refusal) {
+  std::vector<net::Header> headers = access_.headers(incoming.arrival.caller, loop_.now());
+  const auto seconds = static_cast<int>(std::ceil(to_seconds(refusal.retry_after)));
+  headers.emplace_back("retry-after", fmt::format("{}", std::max(1, seconds)));
+  end_early(incoming, refusal.error, std::move(headers));
+}
+
 void Gateway::handle_generation(ApiRequest::Kind kind, net::HttpRequest request,
                                 net::HttpResponse response) {
   answer_metrics_.received.add();
   answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() + 1);
-  const auto reject = [&](const ApiError& error) {
-    refuse(response, error);
-    answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() - 1);
-    answer_metrics_.rejected.add();
-  };
+  auto incoming =
+      std::make_shared<Incoming>(Incoming{.kind = kind,
+                                          .arrival = {.received = request.received,
+                                                      .unix_ms = unix_milliseconds(),
+                                                      .endpoint = std::string(request.path()),
+                                                      .peer = request.peer},
+                                          .response = std::move(response)});
   if (draining_)
-    return reject(
-        {503, "server_error", "this gateway is shutting down; retry elsewhere", "", "draining"});
+    return end_early(*incoming, {503, "server_error",
+                                 "this gateway is shutting down; retry elsewhere", "", "draining"});
+  auto caller = access_.authenticate(request);
+  if (!caller) return end_early(*incoming, caller.error());
+  incoming->arrival.caller = std::move(*caller);
+  if (const auto refusal = access_.admit(incoming->arrival.caller, loop_.now()))
+    return end_over_limit(*incoming, *refusal);
   ++preparing_;
-  const Time received = request.received;
   auto body = std::make_shared<std::string>(std::move(request.body));
-  const bool queued = text_.submit([this, kind, body, response, received]() mutable {
+  const bool queued = text_.submit([this, body, incoming] {
     auto prepared = std::make_shared<protocol::ApiResult<PreparedRequest>>(
-        prepare(kind, *body, prepare_, unix_seconds()));
-    loop_.post([this, kind, prepared, response, received]() mutable {
+        prepare(incoming->kind, *body, prepare_, unix_seconds(), incoming->arrival.caller.salt));
+    loop_.post([this, incoming, prepared] {
       --preparing_;
-      answer(kind, std::move(*prepared), std::move(response), received);
+      answer(std::move(*incoming), std::move(*prepared));
     });
   });
   if (queued) return;
   --preparing_;
-  reject({429, "rate_limit_error",
-          "more requests are being read than this gateway can hold; try again later", "", "busy"});
+  access_.release(incoming->arrival.caller);
+  end_early(
+      *incoming,
+      {429, "rate_limit_error",
+       "more requests are being read than this gateway can hold; try again later", "", "busy"},
+      {{"retry-after", "1"}});
 }
 
-void Gateway::answer(ApiRequest::Kind kind, protocol::ApiResult<PreparedRequest> prepared,
-                     net::HttpResponse response, Time received) {
-  const auto end = [&](Counter AnswerMetrics::* counter) {
+void Gateway::answer(Incoming incoming, protocol::ApiResult<PreparedRequest> prepared) {
+  const Caller& caller = incoming.arrival.caller;
+  const auto over = [&] { access_.release(caller); };
+  if (!incoming.response.open()) {
+    over();
     answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() - 1);
-    (answer_metrics_.*counter).add();
-  };
-  if (!response.open()) return end(&AnswerMetrics::cancelled);
+    return answer_metrics_.cancelled.add();
+  }
   if (!prepared) {
-    refuse(response, prepared.error());
-    return end(&AnswerMetrics::rejected);
+    over();
+    return end_early(incoming, prepared.error());
+  }
+  Tokens prompts;
+  for (const auto& prompt : prepared->prompts)
+    prompts += Tokens(static_cast<std::int64_t>(prompt->size()));
+  if (const auto refusal = access_.admit_tokens(caller, prompts, loop_.now())) {
+    over();
+    return end_over_limit(incoming, *refusal);
   }
   protocol::AnswerIdentity identity;
-  identity.kind = kind;
-  identity.id = (kind == ApiRequest::Kind::kChat ? "chatcmpl-" : "cmpl-") + to_string(next_id());
+  identity.kind = incoming.kind;
+  identity.id =
+      (incoming.kind == ApiRequest::Kind::kChat ? "chatcmpl-" : "cmpl-") + to_string(next_id());
   identity.model = options_.model_name;
   identity.created = unix_seconds();
-  const AnswerContext context{&loop_, &driver_, &model_, &answer_metrics_};
-  const auto running = std::make_shared<Answer>(context, std::move(*prepared), std::move(identity),
-                                                std::move(response), received);
+  const AnswerContext context{&loop_, &driver_, &model_, &answer_metrics_, &access_, &book_};
+  const Time received = incoming.arrival.received;
+  const auto running =
+      std::make_shared<Answer>(context, std::move(*prepared), std::move(identity),
+                               std::move(incoming.response), std::move(incoming.arrival));
   running->start([this] { return next_id(); }, [this] { return rng_.next(); },
                  {received + options_.ttft_limit, received + options_.request_limit});
 }
 
 void Gateway::handle_text(net::HttpRequest request, net::HttpResponse response, bool tokenizing) {
+  if (const auto caller = access_.authenticate(request); !caller)
+    return refuse(response, caller.error());
   auto body = std::make_shared<std::string>(std::move(request.body));
   const bool queued = text_.submit([this, body, response, tokenizing]() mutable {
     auto result = std::make_shared<protocol::ApiResult<std::string>>(

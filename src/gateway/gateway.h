@@ -11,10 +11,15 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "base/rng.h"
+#include "gateway/access.h"
+#include "gateway/access_log.h"
+#include "gateway/admin.h"
 #include "gateway/answer.h"
 #include "gateway/leg_driver.h"
 #include "gateway/prepare.h"
+#include "gateway/request_book.h"
 #include "gateway/topology_watch.h"
+#include "gateway/watched_file.h"
 #include "net/event_loop.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
@@ -30,8 +35,11 @@ struct GatewayOptions {
   Duration ttft_limit{std::chrono::seconds(30)};
   Duration request_limit{std::chrono::seconds(600)};
   policy::DispatcherOptions dispatcher;
-  std::uint64_t seed = 0;    // of request ids and of seeds that clients leave open
-  std::int64_t created = 0;  // Unix seconds, what /v1/models says
+  std::string access_file;            // keys and tenants; empty: none are asked for
+  std::string access_log;             // a line for each request; empty: none
+  std::optional<AdminOptions> admin;  // nullopt: no such port
+  std::uint64_t seed = 0;             // of request ids and of seeds that clients leave open
+  std::int64_t created = 0;           // Unix seconds, what /v1/models says
 };
 
 class Gateway {
@@ -42,6 +50,11 @@ class Gateway {
   ~Gateway();
 
   std::uint16_t port() const { return server_->port(); }
+  std::optional<std::uint16_t> admin_port() const {
+    return admin_ ? std::optional(admin_->port()) : std::nullopt;
+  }
+  // Runs when an operator asks for a drain; without it only drain() is done.
+  void on_drain(std::function<void()> work) { on_drain_ = std::move(work); }
   // No new requests; done() once what is in flight has ended and its clients have every byte.
   void drain();
   // Ends what is still in flight with an error that says so; done() follows when clients have it.
@@ -51,12 +64,23 @@ class Gateway {
   }
 
  private:
+  // A request for an answer, on its way from the door to its Answer.
+  struct Incoming {
+    protocol::ApiRequest::Kind kind;
+    Arrival arrival;
+    net::HttpResponse response;
+  };
   Gateway(net::EventLoop& loop, const model::Model& model, GatewayOptions options);
+  Status open_access();
+  void use_access(const protocol::AccessFile& file);
   void handle(net::HttpRequest request, net::HttpResponse response);
   void handle_generation(protocol::ApiRequest::Kind kind, net::HttpRequest request,
                          net::HttpResponse response);
-  void answer(protocol::ApiRequest::Kind kind, protocol::ApiResult<PreparedRequest> prepared,
-              net::HttpResponse response, Time received);
+  void answer(Incoming incoming, protocol::ApiResult<PreparedRequest> prepared);
+  // It ends before it has an Answer.
+  void end_early(Incoming& incoming, const protocol::ApiError& error,
+                 std::vector<net::Header> headers = {});
+  void end_over_limit(Incoming& incoming, const Refusal& refusal);
   void handle_text(net::HttpRequest request, net::HttpResponse response, bool tokenizing);
   void refuse(net::HttpResponse& response, const protocol::ApiError& error);
   nlohmann::json model_json() const;
@@ -68,12 +92,18 @@ class Gateway {
   GatewayOptions options_;
   Metrics metrics_;
   AnswerMetrics answer_metrics_;
+  Access access_;
+  std::unique_ptr<WatchedFile> access_file_;
+  std::unique_ptr<AccessLog> access_log_;
+  RequestBook book_;
   Rng rng_;
   PrepareContext prepare_;
   net::HttpClient http_;
   LegDriver driver_;
   TopologyWatch topology_;
   std::unique_ptr<net::HttpServer> server_;
+  std::unique_ptr<AdminServer> admin_;
+  std::function<void()> on_drain_;
   TextWorker text_;
   std::size_t preparing_ = 0;
   bool draining_ = false;

@@ -68,6 +68,7 @@ void LegDriver::start(Job job, JobObserver observer) {
   policy::Submission submission{.request = id,
                                 .deadlines = job.deadlines,
                                 .tenant = job.tenant,
+                                .priority = job.priority,
                                 .prompt = Tokens(static_cast<std::int64_t>(job.prompt->size())),
                                 .prefix = std::move(job.prefix)};
   jobs_.emplace(id, Running{std::move(job), std::move(observer), {}, {}, false, {}});
@@ -199,7 +200,7 @@ void LegDriver::act(const policy::Finish& action) {
   jobs_.erase(it);
   // A leg that concluded may still be sending the end of its stream: its callbacks find no job and
   // do nothing, and its connection is kept. Others have been cancelled.
-  running.observer.on_end(action.end);
+  running.observer.on_end(action);
 }
 
 void LegDriver::act(const policy::Renew& action) {

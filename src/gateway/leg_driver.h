@@ -28,6 +28,7 @@ struct Job {
   std::shared_ptr<const std::vector<TokenId>> prompt;
   protocol::SamplingParams sampling;
   policy::TenantId tenant;
+  int priority = 0;  // among its tenant's
   std::uint64_t tenant_salt = 0;
   std::vector<std::uint64_t> prefix;  // policy::prefix_hashes of the prompt, with the salt
   policy::Deadlines deadlines;
@@ -38,7 +39,7 @@ struct JobObserver {
   std::function<void(const protocol::TokensFrame&)>
       on_tokens;  // each output token exactly once, in order
   std::function<void(const protocol::Prefilled&)> on_prefilled;  // of the first prefill only
-  std::function<void(const policy::RequestEnd&)> on_end;
+  std::function<void(const policy::Finish&)> on_end;
 };
 
 class LegDriver {
@@ -53,6 +54,14 @@ class LegDriver {
   void cancel(RequestId id);
   void cancel_all();
 
+  void set_weight(policy::TenantId tenant, double weight) {
+    dispatcher_.set_weight(tenant, weight);
+  }
+
+  // Where a job's time has gone so far; none: it has ended.
+  std::optional<policy::RequestRecord> record(RequestId id) const {
+    return dispatcher_.record(id, loop_.now());
+  }
   std::size_t in_flight() const { return jobs_.size(); }
   Duration expected_wait() const { return dispatcher_.expected_wait(loop_.now()); }
   bool has_workers() const { return !addresses_.empty(); }

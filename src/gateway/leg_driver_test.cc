@@ -83,8 +83,8 @@ class LegDriverTest : public ::testing::Test {
       if (on_token_) on_token_(frame.ids.back());
     };
     observer.on_prefilled = [](const protocol::Prefilled&) {};
-    observer.on_end = [&](const policy::RequestEnd& end) {
-      out.end = end;
+    observer.on_end = [&](const policy::Finish& finish) {
+      out.end = finish.end;
       loop_.stop();
     };
     driver_.start(std::move(job), std::move(observer));

@@ -97,7 +97,8 @@ std::optional<ApiError> fit(ApiRequest& api, std::size_t prompt_tokens,
 }  // namespace
 
 ApiResult<PreparedRequest> prepare(ApiRequest::Kind kind, std::string_view body,
-                                   const PrepareContext& context, std::int64_t unix_seconds) {
+                                   const PrepareContext& context, std::int64_t unix_seconds,
+                                   std::uint64_t salt) {
   auto api = kind == ApiRequest::Kind::kChat ? parse_chat_request(body, context.limits)
                                              : parse_completion_request(body, context.limits);
   if (!api) return std::unexpected(std::move(api.error()));
@@ -107,7 +108,7 @@ ApiResult<PreparedRequest> prepare(ApiRequest::Kind kind, std::string_view body,
                        std::string_view field) -> std::optional<ApiError> {
     if (ids.empty()) return invalid_field(field, "the prompt has no tokens");
     if (auto error = fit(*api, ids.size(), context, field)) return error;
-    out.prefixes.push_back(policy::prefix_hashes(ids, 0));
+    out.prefixes.push_back(policy::prefix_hashes(ids, salt));
     out.prompts.push_back(std::make_shared<const std::vector<TokenId>>(std::move(ids)));
     return std::nullopt;
   };

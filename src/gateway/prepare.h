@@ -31,9 +31,10 @@ struct PrepareContext {
   Tokens context_max;  // prompt and output together
 };
 
+// `salt`: of the tenant's prefixes.
 protocol::ApiResult<PreparedRequest> prepare(protocol::ApiRequest::Kind kind, std::string_view body,
                                              const PrepareContext& context,
-                                             std::int64_t unix_seconds);
+                                             std::int64_t unix_seconds, std::uint64_t salt);
 // The bodies of /tokenize and /detokenize, answered whole.
 protocol::ApiResult<std::string> tokenize(std::string_view body, const PrepareContext& context,
                                           std::int64_t unix_seconds);

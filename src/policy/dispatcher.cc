@@ -153,6 +153,7 @@ void Dispatcher::enter_phase(Request& request, RequestPhase before, Time now) {
   if (request.life.phase() == before) return;
   request.record.in_phase[static_cast<std::size_t>(before)] += now - request.phase_since;
   request.phase_since = now;
+  request.record.phase = request.life.phase();
 }
 
 void Dispatcher::file(RequestId id, Request& request) {
@@ -162,6 +163,7 @@ void Dispatcher::file(RequestId id, Request& request) {
     request.waiter = {.request = id,
                       .tenant = asked.tenant,
                       .work = asked.prompt,
+                      .priority = asked.priority,
                       .first_token = asked.deadlines.first_token,
                       .order = request.order,
                       .again = request.life.restarts() > 0,

@@ -61,6 +61,7 @@ struct Submission {
   RequestId request;
   Deadlines deadlines;
   TenantId tenant;
+  int priority = 0;  // among its tenant's
   Tokens prompt{1};
   std::vector<std::uint64_t> prefix;  // prefix_hashes of the prompt
 };

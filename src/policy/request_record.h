@@ -12,13 +12,14 @@ namespace pd::policy {
 
 struct RequestRecord {
   Time submitted;
+  RequestPhase phase = RequestPhase::kWaitingPrefill;  // it is in, or kDone
   std::array<Duration, 5> in_phase{};  // by RequestPhase but kDone; all attempts together
   int rejections = 0;                  // legs that an instance had no place for
   int crashes = 0;
   int restarts = 0;
   WorkerId prefill, decode;  // the last it was placed on; 0: none
 
-  Duration in(RequestPhase phase) const { return in_phase[static_cast<std::size_t>(phase)]; }
+  Duration in(RequestPhase which) const { return in_phase[static_cast<std::size_t>(which)]; }
   Duration total() const {
     Duration sum{};
     for (const Duration one : in_phase) sum += one;

@@ -26,7 +26,8 @@ Duration WaitingLine::postponed(const Waiter& waiter) const {
 
 void WaitingLine::add(const Waiter& waiter) {
   const Key deadline{waiter.first_token, waiter.order};
-  const Key place{waiter.first_token + postponed(waiter), waiter.order};
+  const Time shifted = waiter.first_token - waiter.priority * options_.priority_step;
+  const Key place{shifted + postponed(waiter), waiter.order};
   if (!places_.emplace(waiter.order, place).second) return;
   ++size_;
   if (!waiter.in_time) deadlines_.emplace(deadline, waiter.request);

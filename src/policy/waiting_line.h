@@ -28,12 +28,15 @@ struct WaitingLineOptions {
   // How far behind its deadline's place a prompt waits, for each unit of its own prefill time.
   int postponement = 4;
   double output_price = 2;
+  // What one step of priority is worth: among a tenant's own, as if it had come so much earlier.
+  Duration priority_step{std::chrono::milliseconds(500)};
 };
 
 struct Waiter {
   RequestId request;
   TenantId tenant;
-  Tokens work;              // of its prompt
+  Tokens work;  // of its prompt
+  int priority = 0;
   Time first_token;         // TTFT deadline
   std::uint64_t order = 0;  // of arrival: unique, breaks ties
   bool again = false;       // it was placed before

@@ -53,6 +53,23 @@ TEST_F(WaitingLineTest, OneTenantsRequestsGoByDeadline) {
   EXPECT_FALSE(line_.first_overdue());
 }
 
+TEST_F(WaitingLineTest, PriorityIsWorthAHeadStartAndNoMore) {
+  const auto first = [&](int priority, Duration later) {
+    WaitingLine line(options_);
+    line.add({.request = {0, 1}, .tenant = kA, .work = Tokens(1), .first_token = now_, .order = 1});
+    line.add({.request = {0, 2},
+              .tenant = kA,
+              .work = Tokens(1),
+              .priority = priority,
+              .first_token = now_ + later,
+              .order = 2});
+    return line.next()->low;
+  };
+  EXPECT_EQ(first(1, milliseconds(400)), 2u);
+  EXPECT_EQ(first(1, milliseconds(600)), 1u);
+  EXPECT_EQ(first(-1, milliseconds(0)), 1u);
+}
+
 TEST_F(WaitingLineTest, ShortPromptsPassALongOneButNotForever) {
   const Waiter long_one = add(kA, 32'000, now_ + seconds(30));
   Time later = now_;

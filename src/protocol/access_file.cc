@@ -62,13 +62,12 @@ class Reader {
 
   void read_tenant(const toml::table& table) {
     TenantEntry entry;
-    read_table(
-        {text_field("name", entry.name), real_field("weight", entry.weight, 0.001, 1000),
-         integer_field("priority", entry.priority, -10, 10), text_field("scenario", entry.scenario),
-         integer_field("requests_per_minute", entry.requests_per_minute, 0, kPerMinuteMax),
-         integer_field("tokens_per_minute", entry.tokens_per_minute, 0, kPerMinuteMax),
-         integer_field("concurrency", entry.concurrency, 0, 1'000'000)},
-        table, "[[tenant]]", name_, mistakes_);
+    read_table({text_field("name", entry.name), real_field("weight", entry.weight, 0.001, 1000),
+                text_field("scenario", entry.scenario),
+                integer_field("requests_per_minute", entry.requests_per_minute, 0, kPerMinuteMax),
+                integer_field("tokens_per_minute", entry.tokens_per_minute, 0, kPerMinuteMax),
+                integer_field("concurrency", entry.concurrency, 0, 1'000'000)},
+               table, "[[tenant]]", name_, mistakes_);
     if (entry.name.empty()) return note(table, "[[tenant]] name: missing");
     if (contains(out_.tenants, entry.name, &TenantEntry::name))
       return note(table, fmt::format("[[tenant]] name: \"{}\" is there twice", entry.name));
@@ -77,9 +76,10 @@ class Reader {
 
   void read_key(const toml::table& table) {
     KeyEntry entry;
-    read_table({text_field("name", entry.name), text_field("tenant", entry.tenant),
-                text_field("sha256", entry.sha256)},
-               table, "[[key]]", name_, mistakes_);
+    read_table(
+        {text_field("name", entry.name), text_field("tenant", entry.tenant),
+         text_field("sha256", entry.sha256), integer_field("priority", entry.priority, -10, 10)},
+        table, "[[key]]", name_, mistakes_);
     if (entry.name.empty()) return note(table, "[[key]] name: missing");
     std::ranges::transform(entry.sha256, entry.sha256.begin(), [](char c) {
       return c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c;

@@ -3,7 +3,6 @@
 //   [[tenant]]
 //   name = "search"             # what logs, metrics and keys call it
 //   weight = 2.0                # share of the group when there is not enough for all
-//   priority = 1                # its requests count as if they had come so much earlier
 //   scenario = "chat"           # label of its requests in records
 //   requests_per_minute = 600   # 0: no limit, as for the two below
 //   tokens_per_minute = 100000  # prompts and outputs
@@ -11,6 +10,7 @@
 //   [[key]]
 //   name = "search-backend"     # what logs call it; the key itself is never logged
 //   tenant = "search"
+//   priority = 1                # its requests count as if they had come half a second earlier
 //   sha256 = "..."              # of the key: printf '%s' "$KEY" | sha256sum
 #pragma once
 
@@ -25,7 +25,6 @@ namespace pd::protocol {
 struct TenantEntry {
   std::string name;
   double weight = 1;
-  int priority = 0;  // -10 to 10: a request counts as if it had come earlier or later
   std::string scenario;
   std::int64_t requests_per_minute = 0;
   std::int64_t tokens_per_minute = 0;
@@ -37,6 +36,7 @@ struct KeyEntry {
   std::string name;
   std::string tenant;
   std::string sha256;  // 64 hex digits in lower case
+  int priority = 0;    // -10 to 10, among the tenant's own
   bool operator==(const KeyEntry&) const = default;
 };
 

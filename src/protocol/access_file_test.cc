@@ -18,15 +18,16 @@ std::string key(const std::string& name, const std::string& tenant, const std::s
 
 TEST(AccessFile, ReadsTenantsAndKeys) {
   const auto file = parse_access_file(
-      "[[tenant]]\nname = \"search\"\nweight = 2\npriority = -3\nscenario = \"chat\"\n"
+      "[[tenant]]\nname = \"search\"\nweight = 2\nscenario = \"chat\"\n"
       "requests_per_minute = 600\ntokens_per_minute = 100000\nconcurrency = 50\n"
       "[[tenant]]\nname = \"mail\"\n" +
-          key("one", "search", std::string(64, 'A')) + key("two", "mail", std::string(64, '0')),
+          key("one", "search", std::string(64, 'A')) + "priority = -3\n" +
+          key("two", "mail", std::string(64, '0')),
       "access.toml");
   ASSERT_TRUE(file);
-  EXPECT_THAT(file->tenants, ElementsAre(TenantEntry{"search", 2, -3, "chat", 600, 100000, 50},
+  EXPECT_THAT(file->tenants, ElementsAre(TenantEntry{"search", 2, "chat", 600, 100000, 50},
                                          TenantEntry{.name = "mail"}));
-  EXPECT_THAT(file->keys, ElementsAre(KeyEntry{"one", "search", kDigest},
+  EXPECT_THAT(file->keys, ElementsAre(KeyEntry{"one", "search", kDigest, -3},
                                       KeyEntry{"two", "mail", std::string(64, '0')}));
 }
 

@@ -1,0 +1,78 @@
+// Who is asking, and how much they may: keys and tenants from a file that may change while the
+// gateway serves. Without a file everybody is one caller without limits. Loop thread only.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/metrics.h"
+#include "base/result.h"
+#include "net/http_types.h"
+#include "policy/tenant_limits.h"
+#include "protocol/access_file.h"
+#include "protocol/api_error.h"
+
+namespace pd::gateway {
+
+struct Caller {
+  policy::TenantId tenant;
+  std::string key;  // names, as in the file; empty: no keys are asked for
+  std::string tenant_name;
+  std::string scenario;
+  double weight = 1;
+  int priority = 0;
+  std::uint64_t salt = 0;  // of the tenant's prefixes: the same on every gateway (G30)
+};
+
+// Not now: 429 and when to come back.
+struct Refusal {
+  protocol::ApiError error;
+  Duration retry_after{};
+};
+
+class Access {
+ public:
+  // `secret`: the cluster's, so that nobody outside it can compute a tenant's salt.
+  Access(std::string secret, Metrics& metrics);
+
+  // From now on these keys count. Tenants keep what they have used; requests in flight go on.
+  void use(const protocol::AccessFile& file, Time now);
+  bool asks_for_keys() const { return asks_for_keys_; }
+
+  protocol::ApiResult<Caller> authenticate(const net::HttpRequest& request) const;
+
+  // A request comes in; not refused: release() when it has ended.
+  std::optional<Refusal> admit(const Caller& caller, Time now);
+  std::optional<Refusal> admit_tokens(const Caller& caller, Tokens prompt, Time now);
+  void count_output(const Caller& caller, Tokens tokens, Time now);
+  void release(const Caller& caller) { limits_.release(caller.tenant); }
+
+  // x-ratelimit-*, as OpenAI names them; of limited tenants.
+  std::vector<net::Header> headers(const Caller& caller, Time now) const;
+
+  struct TenantView {
+    Caller caller;
+    policy::TenantLimits::Standing standing;
+  };
+  std::vector<TenantView> tenants() const;
+
+ private:
+  Refusal refusal(const Caller& caller, const policy::TenantLimits::Refusal& limit);
+  policy::TenantId id_of(const std::string& tenant);
+
+  std::string secret_;
+  Metrics& metrics_;
+  policy::TenantLimits limits_;
+  std::map<std::string, Caller, std::less<>> callers_;  // by the key's SHA-256
+  std::map<std::string, policy::TenantId> ids_;         // never reused
+  bool asks_for_keys_ = false;
+};
+
+// 64 hex digits.
+std::string sha256_hex(std::string_view text);
+
+}  // namespace pd::gateway

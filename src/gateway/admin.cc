@@ -1,0 +1,129 @@
+#include "gateway/admin.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "protocol/api_error.h"
+
+namespace pd::gateway {
+
+using protocol::ApiError;
+
+namespace {
+
+constexpr std::string_view kJson = "application/json";
+constexpr std::string_view kRequests = "/admin/v1/requests";
+
+void refuse(net::HttpResponse& response, const ApiError& error) {
+  response.send(error.status, kJson, protocol::to_json(error));
+}
+
+nlohmann::ordered_json bucket_json(const policy::QuotaBucket& bucket, Time now) {
+  if (!bucket.limited()) return nullptr;
+  return {{"per_minute", bucket.per_minute()}, {"left", std::floor(bucket.left(now))}};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<AdminServer>> AdminServer::create(net::EventLoop& loop, AdminOptions options,
+                                                         RequestBook& book, Access& access,
+                                                         std::function<void()> drain) {
+  std::unique_ptr<AdminServer> admin(
+      new AdminServer(loop, std::move(options.key), book, access, std::move(drain)));
+  auto server = net::HttpServer::create(
+      loop, options.http,
+      [raw = admin.get()](const net::HttpRequest& request, net::HttpResponse response) {
+        raw->handle(request, response);
+      });
+  if (!server) return std::unexpected(server.error());
+  admin->server_ = std::move(*server);
+  return admin;
+}
+
+AdminServer::AdminServer(net::EventLoop& loop, std::string key, RequestBook& book, Access& access,
+                         std::function<void()> drain)
+    : loop_(loop),
+      key_digest_(sha256_hex("Bearer " + key)),
+      book_(book),
+      access_(access),
+      drain_(std::move(drain)) {}
+
+void AdminServer::handle(const net::HttpRequest& request, net::HttpResponse& response) {
+  // Digests, so that the time of the comparison tells nothing about the key.
+  if (sha256_hex(request.header("authorization")) != key_digest_) {
+    return refuse(response, {401, "invalid_request_error",
+                             "this port needs the operator's key: Authorization: Bearer KEY", "",
+                             "invalid_admin_key"});
+  }
+  const std::string path(request.path());
+  const auto only = [&](std::string_view method) {
+    if (request.method == method) return true;
+    refuse(response, {405, "invalid_request_error",
+                      fmt::format("{} does not answer {}; use {}", path, request.method, method),
+                      "", "method_not_allowed"});
+    return false;
+  };
+  if (path == kRequests) {
+    if (only("GET")) response.send(200, kJson, requests_json());
+  } else if (path.starts_with(fmt::format("{}/", kRequests))) {
+    handle_request(request, path.substr(kRequests.size() + 1), response);
+  } else if (path == "/admin/v1/tenants") {
+    if (only("GET")) response.send(200, kJson, tenants_json());
+  } else if (path == "/admin/v1/drain") {
+    if (!only("POST")) return;
+    response.send(202, kJson, R"({"draining":true})");
+    // In the next turn, when the answer has left: a gateway with nothing to do ends at once.
+    loop_.post([this] { drain_(); });
+  } else {
+    refuse(response, {404, "invalid_request_error",
+                      fmt::format("there is no {}; /admin/v1/requests, /admin/v1/tenants and "
+                                  "/admin/v1/drain are here",
+                                  path),
+                      "", "unknown_url"});
+  }
+}
+
+void AdminServer::handle_request(const net::HttpRequest& request, const std::string& id,
+                                 net::HttpResponse& response) {
+  const auto open = book_.find(id);
+  if (open == nullptr) {
+    return refuse(response, {404, "invalid_request_error",
+                             fmt::format("no request {} is being served here: it has ended, or "
+                                         "another gateway has it",
+                                         id),
+                             "", "unknown_request"});
+  }
+  if (request.method == "GET") {
+    response.send(200, kJson, to_json(open->entry()).dump());
+  } else if (request.method == "DELETE") {
+    open->cancel();
+    response.send(200, kJson, nlohmann::json{{"cancelled", id}}.dump());
+  } else {
+    refuse(response, {405, "invalid_request_error", "use GET or DELETE", "", "method_not_allowed"});
+  }
+}
+
+std::string AdminServer::requests_json() const {
+  nlohmann::ordered_json out = nlohmann::ordered_json::array();
+  for (const auto& open : book_.all()) out.push_back(to_json(open->entry()));
+  return nlohmann::ordered_json{{"requests", std::move(out)}}.dump();
+}
+
+std::string AdminServer::tenants_json() const {
+  const Time now = loop_.now();
+  nlohmann::ordered_json out = nlohmann::ordered_json::array();
+  for (const auto& [caller, standing] : access_.tenants()) {
+    out.push_back({{"name", caller.tenant_name},
+                   {"weight", caller.weight},
+                   {"requests", bucket_json(standing.requests, now)},
+                   {"tokens", bucket_json(standing.tokens, now)},
+                   {"running", standing.running},
+                   {"concurrency", standing.concurrency}});
+  }
+  return nlohmann::ordered_json{{"tenants", std::move(out)}}.dump();
+}
+
+}  // namespace pd::gateway

@@ -1,0 +1,84 @@
+#include "gateway/request_book.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace pd::gateway {
+
+namespace {
+
+// Microseconds are what a reader can use.
+double milliseconds(Duration time) { return std::round(to_seconds(time) * 1e6) / 1e3; }
+
+// The names of stages_ms, by RequestPhase.
+constexpr std::string_view kStages[] = {"wait_prefill", "prefill", "wait_decode",
+                                        "join",         "decode",  "answer"};
+
+std::string iso_time(std::int64_t unix_ms) {
+  const std::time_t seconds = unix_ms / 1000;
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(seconds), unix_ms % 1000);
+}
+
+}  // namespace
+
+nlohmann::ordered_json to_json(const RequestEntry& entry) {
+  const policy::RequestRecord& record = entry.record;
+  nlohmann::ordered_json out{{"time", iso_time(entry.unix_ms)}, {"id", entry.id}};
+  if (!entry.caller.tenant_name.empty()) {
+    out["tenant"] = entry.caller.tenant_name;
+    out["key"] = entry.caller.key;
+    if (!entry.caller.scenario.empty()) out["scenario"] = entry.caller.scenario;
+  }
+  out["peer"] = entry.peer;
+  out["endpoint"] = entry.endpoint;
+  out["status"] = entry.status;
+  if (!entry.error_code.empty()) out["error"] = entry.error_code;
+  out["stream"] = entry.stream;
+  out["choices"] = entry.choices;
+  out["prompt_tokens"] = entry.prompt_tokens;
+  out["cached_tokens"] = entry.cached_tokens;
+  out["output_tokens"] = entry.output_tokens;
+  if (entry.first_token) out["ttft_ms"] = milliseconds(*entry.first_token);
+  out["total_ms"] = milliseconds(entry.total);
+  nlohmann::ordered_json stages{{"prepare", milliseconds(entry.prepare)}};
+  for (std::size_t i = 0; i < record.in_phase.size(); ++i)
+    stages[std::string(kStages[i])] = milliseconds(record.in_phase[i]);
+  stages["answer"] = milliseconds(entry.total - entry.prepare - record.total());
+  if (entry.status == 0) out["stage"] = kStages[static_cast<std::size_t>(record.phase)];
+  out["stages_ms"] = std::move(stages);
+  out["rejections"] = record.rejections;
+  out["restarts"] = record.restarts;
+  out["crashes"] = record.crashes;
+  if (record.prefill != WorkerId()) out["prefill"] = record.prefill.value();
+  if (record.decode != WorkerId()) out["decode"] = record.decode.value();
+  return out;
+}
+
+void RequestBook::enter(const std::string& id, std::shared_ptr<OpenRequest> request) {
+  open_.insert_or_assign(id, std::move(request));
+}
+
+void RequestBook::leave(const RequestEntry& entry) {
+  on_end_(entry);
+  // The request may be kept by nothing else.
+  const auto it = open_.find(entry.id);
+  if (it == open_.end()) return;
+  const auto keep = std::move(it->second);
+  open_.erase(it);
+}
+
+std::shared_ptr<OpenRequest> RequestBook::find(const std::string& id) const {
+  const auto it = open_.find(id);
+  return it == open_.end() ? nullptr : it->second;
+}
+
+std::vector<std::shared_ptr<OpenRequest>> RequestBook::all() const {
+  std::vector<std::shared_ptr<OpenRequest>> out;
+  for (const auto& [id, request] : open_) out.push_back(request);
+  return out;
+}
+
+}  // namespace pd::gateway

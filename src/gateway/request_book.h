@@ -1,0 +1,68 @@
+// One entry for each API request: what it was, what became of it, where its time went. Those that
+// are being served can be looked up; those that have ended go to the access log. Loop thread only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "gateway/access.h"
+#include "policy/request_record.h"
+
+namespace pd::gateway {
+
+struct RequestEntry {
+  std::string id;        // as the client has it; empty: refused before it got one
+  std::string endpoint;  // "/v1/chat/completions"
+  std::string peer;
+  Caller caller;
+  std::int64_t unix_ms = 0;  // when it was received
+  bool stream = false;
+  int choices = 1;
+  std::int64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;
+  // Received to prepared; then, of the choice that ended last, its phases; the rest of `total` is
+  // the answer being put together.
+  Duration prepare{};
+  policy::RequestRecord record;
+  std::optional<Duration> first_token;
+  Duration total{};
+  // How it ended; 0 while it is being served. 499: the client left.
+  int status = 0;
+  std::string error_code;  // of an error object, also of one inside a stream
+};
+
+// One line; times in milliseconds.
+nlohmann::ordered_json to_json(const RequestEntry& entry);
+
+// A request that is being served.
+class OpenRequest {
+ public:
+  virtual ~OpenRequest() = default;
+  virtual RequestEntry entry() const = 0;
+  virtual void cancel() = 0;  // by an operator: its client gets an error that says so
+};
+
+class RequestBook {
+ public:
+  using OnEnd = std::function<void(const RequestEntry&)>;
+  explicit RequestBook(OnEnd on_end) : on_end_(std::move(on_end)) {}
+
+  void enter(const std::string& id, std::shared_ptr<OpenRequest> request);
+  // It has ended.
+  void leave(const RequestEntry& entry);
+
+  std::shared_ptr<OpenRequest> find(const std::string& id) const;
+  std::vector<std::shared_ptr<OpenRequest>> all() const;
+
+ private:
+  OnEnd on_end_;
+  std::map<std::string, std::shared_ptr<OpenRequest>> open_;
+};
+
+}  // namespace pd::gateway
