@@ -30,6 +30,22 @@ std::string bare_address(std::string url) {
   return has_port ? url : url + ":8000";
 }
 
+// Without the control characters that a terminal would obey (C0 but tab and line end, DEL, C1):
+// what a model says is text.
+std::string harmless(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0;
+    if (c == 0xC2 && next >= 0x80 && next < 0xA0) {
+      ++i;
+    } else if ((c >= 0x20 && c != 0x7F) || c == '\n' || c == '\t') {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
 // The first model that the server has.
 Result<std::string> first_model(const net::HttpAddress& address, const std::string& key) {
   net::HttpCall call;
@@ -41,7 +57,8 @@ Result<std::string> first_model(const net::HttpAddress& address, const std::stri
   if (!answer) return std::unexpected(answer.error());
   const auto json = nlohmann::json::parse(answer->body, nullptr, false);
   if (answer->status != 200 || !json.is_object() || !json.contains("data") ||
-      !json["data"].is_array() || json["data"].empty() || !json["data"][0].contains("id")) {
+      !json["data"].is_array() || json["data"].empty() || !json["data"][0].is_object() ||
+      !json["data"][0].contains("id") || !json["data"][0]["id"].is_string()) {
     return error(ErrorCode::kUnavailable, fmt::format("/v1/models answers HTTP {}: {}",
                                                       answer->status, answer->body.substr(0, 200)));
   }
@@ -79,7 +96,7 @@ int run(const ChatFlags& flags) {
     body["temperature"] = flags.temperature;
     const auto answer =
         stream_answer(target, body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
-                      [](std::string_view text) { tell("{}", text); });
+                      [](std::string_view text) { tell("{}", harmless(text)); });
     tell("\n");
     if (!answer) {
       exit_status = fail(answer.error());

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "base/digest.h"
 #include "base/mapped_file.h"
 #include "base/rng.h"
+#include "cli/cluster_status.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/files.h"
@@ -40,6 +42,12 @@ class Findings {
 
 std::string mib(std::int64_t bytes) {
   return fmt::format("{:.0f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+// /proc and the like say that they are writable.
+bool is_pseudo(const std::filesystem::path& path) {
+  struct statfs stat{};
+  return ::statfs(path.c_str(), &stat) == 0 && stat.f_blocks == 0;
 }
 
 // Somebody wrote an image of this size there before: nothing more is needed.
@@ -121,6 +129,19 @@ void check_listeners(const protocol::Config& config, Findings& findings) {
   if (!local && config.gateway.access_file.empty())
     findings.note(
         "[gateway] host: other machines reach the API, and it asks for no key; set access_file");
+}
+
+void check_directory(const protocol::Config& config, Findings& findings) {
+  if (config.cluster.directory.empty()) return;  // `up` makes one
+  std::filesystem::path existing = config.cluster.directory;
+  std::error_code code;
+  while (!std::filesystem::exists(existing, code) && existing.has_relative_path())
+    existing = existing.parent_path();
+  if (!std::filesystem::is_directory(existing, code) ||
+      ::access(existing.c_str(), W_OK | X_OK) != 0 || is_pseudo(existing))
+    return findings.bad(
+        fmt::format("[cluster] directory: {} takes no files; choose another", existing.string()));
+  findings.good("cluster directory " + config.cluster.directory);
 }
 
 void check_access(const protocol::Config& config, Findings& findings) {
@@ -218,19 +239,17 @@ void check_cluster(const protocol::Config& config, const std::string& controller
   if (answer->status == 401)
     return findings.bad(
         "controller: it denies the secret; set [cluster] secret_file to the cluster's own");
-  const auto json = nlohmann::json::parse(answer->body, nullptr, false);
-  if (!json.is_object() || !json.contains("instances"))
-    return findings.bad("controller: its status is not what a controller says");
-  for (const auto& instance : json["instances"]) {
-    const std::string line = fmt::format("instance {} ({}) at {}: {}", instance["id"].get<int>(),
-                                         instance["role"].get<std::string>(),
-                                         instance.value("address", "no address yet"),
-                                         instance["state"].get<std::string>());
-    const std::string trouble = instance.value("trouble", "");
-    if (trouble.empty() && instance["state"] == "serving")
+  const auto status = parse_cluster_status(answer->body);
+  if (!status)
+    return findings.bad(fmt::format("controller {}: {}", controller, status.error().message));
+  for (const InstanceStatus& instance : status->instances) {
+    const std::string line =
+        fmt::format("instance {} ({}) at {}: {}", instance.id, instance.role,
+                    instance.address.empty() ? "no address yet" : instance.address, instance.state);
+    if (instance.trouble.empty() && instance.serves())
       findings.good(line);
     else
-      findings.bad(trouble.empty() ? line : line + ": " + trouble);
+      findings.bad(instance.trouble.empty() ? line : line + ": " + instance.trouble);
   }
 }
 
@@ -245,6 +264,7 @@ int run(const CommonFlags& flags, const std::string& controller) {
   }
   check_model(*config, findings);
   check_listeners(*config, findings);
+  check_directory(*config, findings);
   check_access(*config, findings);
   check_transfer(*config, findings);
   return findings.exit_status();

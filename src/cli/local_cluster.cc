@@ -194,20 +194,18 @@ void LocalCluster::on_exit(Child& child) {
          ended->clean());
 }
 
-void LocalCluster::fetch_status(std::function<void(Result<nlohmann::json>)> done) {
+void LocalCluster::fetch_status(std::function<void(Result<ClusterStatus>)> done) {
   net::HttpCall call;
   call.address = {config_.worker.host, controller_port_};
   call.method = "GET";
   call.target = "/cluster/v1/status";
   call.headers = {{"authorization", "Bearer " + secret_}};
   call.read_timeout = std::chrono::seconds(5);
-  http_.fetch(std::move(call), [done = std::move(done)](Result<net::HttpClient::Whole> answer) {
-    if (!answer) return done(std::unexpected(answer.error()));
-    auto json = nlohmann::json::parse(answer->body, nullptr, false);
-    if (!json.is_object())
-      return done(error(ErrorCode::kCorrupt, "the controller's status is not JSON"));
-    done(std::move(json));
-  });
+  http_.fetch(std::move(call),
+              [done = std::move(done)](const Result<net::HttpClient::Whole>& answer) {
+                if (!answer) return done(std::unexpected(answer.error()));
+                done(parse_cluster_status(answer->body));
+              });
 }
 
 void LocalCluster::stop(std::function<void()> done) {

@@ -6,13 +6,13 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "cli/cluster_status.h"
 #include "cli/private_folder.h"
 #include "launch/process.h"
 #include "net/event_loop.h"
@@ -33,7 +33,7 @@ class LocalCluster {
   Status start();
 
   // The controller's view of the group; calls back on the loop.
-  void fetch_status(std::function<void(Result<nlohmann::json>)> done);
+  void fetch_status(std::function<void(Result<ClusterStatus>)> done);
   // `ended` is called when the gateway or the controller ends without having been stopped from
   // here; `cleanly`: with exit status 0, as somebody else asked it to.
   void on_child_end(

@@ -40,7 +40,9 @@ void CommonFlags::add_to(CLI::App& app) {
   app.add_option("--model", model,
                  "Hugging Face folder, .gguf file, or stories260K (ships with pdserve)")
       ->type_name("PATH");
-  app.add_option("--log", log_level, "debug, info, warn, error or off")->type_name("LEVEL");
+  app.add_option("--log", log_level, "how much is logged")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
+      ->type_name("LEVEL");
 }
 
 int fail(std::string_view message) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <csignal>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "cli/commands.h"
@@ -52,22 +53,17 @@ std::optional<protocol::Config> effective_config(const UpFlags& flags) {
 }
 
 // "[##########          ] 1 of 4 serving; worker 3: loading weights 42 %"
-std::string progress_line(const nlohmann::json& status, int wanted) {
+std::string progress_line(const ClusterStatus& status, int wanted) {
   int serving = 0;
   double fraction = 0;
   std::string detail;
-  for (const auto& instance : status["instances"]) {
-    const bool serves = instance["state"] == "serving";
-    serving += serves;
-    const double loaded =
-        instance.contains("status") ? instance["status"].value("load_fraction", 0.0) : 0.0;
-    fraction += serves ? 1.0 : 0.9 * loaded;
-    if (!serves && detail.empty()) {
-      detail =
-          fmt::format("; instance {} ({}): {}", instance["id"].get<int>(),
-                      instance["role"].get<std::string>(), instance["state"].get<std::string>());
-      if (loaded > 0 && loaded < 1) detail += fmt::format(" weights {:.0f} %", 100 * loaded);
-    }
+  for (const InstanceStatus& instance : status.instances) {
+    serving += instance.serves();
+    fraction += instance.serves() ? 1.0 : 0.9 * std::clamp(instance.loaded, 0.0, 1.0);
+    if (instance.serves() || !detail.empty()) continue;
+    detail = fmt::format("; instance {} ({}): {}", instance.id, instance.role, instance.state);
+    if (instance.loaded > 0 && instance.loaded < 1)
+      detail += fmt::format(" weights {:.0f} %", 100 * instance.loaded);
   }
   const int full = static_cast<int>(kBarWidth * std::min(1.0, fraction / wanted));
   return fmt::format("[{}{}] {} of {} serving{}", std::string(static_cast<std::size_t>(full), '#'),
@@ -76,12 +72,11 @@ std::string progress_line(const nlohmann::json& status, int wanted) {
 }
 
 // A fatal trouble that an instance reported, empty when there is none.
-std::string fatal_trouble(const nlohmann::json& status) {
-  for (const auto& instance : status["instances"]) {
-    if (instance.contains("status") && instance["status"].value("fatal", false))
-      return instance["status"].value("trouble", "");
+std::string fatal_trouble(const ClusterStatus& status) {
+  for (const InstanceStatus& instance : status.instances) {
+    if (!instance.fatal.empty()) return instance.fatal;
   }
-  return status.value("last_trouble", "");
+  return status.last_trouble;
 }
 
 class UpRun {
@@ -116,7 +111,7 @@ class UpRun {
 
  private:
   void ask_status() {
-    cluster_->fetch_status([this](Result<nlohmann::json> status) {
+    cluster_->fetch_status([this](const Result<ClusterStatus>& status) {
       if (stopping_) return;
       if (status)
         on_status(*status);
@@ -125,7 +120,7 @@ class UpRun {
     });
   }
 
-  void on_status(const nlohmann::json& status) {
+  void on_status(const ClusterStatus& status) {
     if (complete_) {
       tell_changes(status);
       loop_.call_at(loop_.now() + kWatchEvery, [this] { ask_status(); });
@@ -143,7 +138,7 @@ class UpRun {
       exit_status_ = fail(trouble);
       return stop();
     }
-    if (!status.value("complete", false)) {
+    if (!status.complete) {
       loop_.call_at(loop_.now() + kStatusEvery, [this] { ask_status(); });
       return;
     }
@@ -154,17 +149,16 @@ class UpRun {
     loop_.call_at(loop_.now() + kWatchEvery, [this] { ask_status(); });
   }
 
-  static std::map<int, std::string> serving(const nlohmann::json& status) {
+  static std::map<int, std::string> serving(const ClusterStatus& status) {
     std::map<int, std::string> out;
-    for (const auto& instance : status["instances"]) {
-      if (instance["state"] == "serving")
-        out[instance["id"].get<int>()] = instance["role"].get<std::string>();
+    for (const InstanceStatus& instance : status.instances) {
+      if (instance.serves()) out[instance.id] = instance.role;
     }
     return out;
   }
 
   // What happened to instances since the last look, a line each.
-  void tell_changes(const nlohmann::json& status) {
+  void tell_changes(const ClusterStatus& status) {
     const std::map<int, std::string> now = serving(status);
     for (const auto& [id, role] : serving_) {
       if (!now.contains(id))

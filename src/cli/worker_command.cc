@@ -88,8 +88,11 @@ Command add_worker(CLI::App& root) {
   auto flags = std::make_shared<WorkerFlags>();
   flags->common.add_to(*app);
   flags->process.add_to(*app);
-  app->add_option("--id", flags->id, "number that the controller gave it");
-  app->add_option("--controller", flags->controller, "where to register")->type_name("HOST:PORT");
+  app->add_option("--id", flags->id, "number that the controller gave it")->required();
+  app->add_option("--controller", flags->controller,
+                  "where to register: the controller starts workers")
+      ->type_name("HOST:PORT")
+      ->required();
   return {app, [flags] { return run(*flags); }};
 }
 

@@ -18,9 +18,9 @@ using protocol::ApiRequest;
 
 namespace {
 
-// Bodies waiting for the text thread. At 10 us a token-kilobyte this is well below a second of
-// work.
-constexpr std::size_t kTextQueueMax = 1024;
+// Bodies waiting for a text thread. Parsing takes some 10 ms for 10 MiB, and tokenizing ends with
+// the model's context, so this is about a second of work.
+constexpr TextWorker::Limits kTextLimits{.items = 1024, .bytes = Bytes(64 << 20)};
 constexpr std::size_t kAccessFileMax = 64 << 20;
 
 std::int64_t unix_seconds() {
@@ -38,6 +38,15 @@ ApiError wrong_method(const net::HttpRequest& request, std::string_view right) {
   return {405, "invalid_request_error",
           fmt::format("{} does not answer {}; use {}", request.path(), request.method, right), "",
           "method_not_allowed"};
+}
+
+ApiError shutting_down() {
+  return {503, "server_error", "this gateway is shutting down; retry elsewhere", "", "draining"};
+}
+
+ApiError too_many_texts() {
+  return {429, "rate_limit_error",
+          "more text is being read than this gateway can hold; try again later", "", "busy"};
 }
 
 policy::DispatcherOptions seeded(policy::DispatcherOptions options, std::uint64_t seed) {
@@ -79,6 +88,7 @@ Result<std::unique_ptr<Gateway>> Gateway::create(net::EventLoop& loop, const mod
     gateway->admin_ = std::move(*admin);
   }
   gateway->text_.run();
+  gateway->tools_.run();
   gateway->topology_.run();
   return gateway;
 }
@@ -102,7 +112,8 @@ Gateway::Gateway(net::EventLoop& loop, const model::Model& model, GatewayOptions
                             topology.instances.size());
                   driver_.on_topology(topology);
                 }),
-      text_(kTextQueueMax) {}
+      text_(kTextLimits),
+      tools_(kTextLimits) {}
 
 Gateway::~Gateway() = default;
 
@@ -173,6 +184,12 @@ void Gateway::handle(net::HttpRequest request, net::HttpResponse response) {
   if (path == "/v1/models/" + options_.model_name) {
     return get("application/json", model_json().dump());
   }
+  if (path.starts_with("/v1/models/")) {
+    return refuse(response, {404, "invalid_request_error",
+                             fmt::format("The model '{}' does not exist; this server has '{}'",
+                                         path.substr(11), options_.model_name),
+                             "model", "model_not_found"});
+  }
   if (path == "/metrics") return get("text/plain; version=0.0.4", metrics_.text());
   if (path == "/health") {
     const bool ready = driver_.has_workers() && !draining_;
@@ -194,7 +211,7 @@ std::string Gateway::health_json() const {
   return nlohmann::json{{"status", draining_               ? "draining"
                                    : driver_.has_workers() ? "ok"
                                                            : "no instances"},
-                        {"requests_in_flight", driver_.in_flight()},
+                        {"requests_in_flight", answer_metrics_.in_flight.value()},
                         {"topology_revision", topology_.revision()},
                         {"controller_answers", topology_.connected()}}
       .dump();
@@ -202,6 +219,7 @@ std::string Gateway::health_json() const {
 
 void Gateway::end_early(Incoming& incoming, const ApiError& error,
                         std::vector<net::Header> headers) {
+  if (error.status == 429 && headers.empty()) headers.emplace_back("retry-after", "1");
   incoming.response.send(error.status, "application/json", to_json(error), headers);
   answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() - 1);
   answer_metrics_.rejected.add();
@@ -234,19 +252,23 @@ void Gateway::handle_generation(ApiRequest::Kind kind, net::HttpRequest request,
                                                       .endpoint = std::string(request.path()),
                                                       .peer = request.peer},
                                           .response = std::move(response)});
-  if (draining_)
-    return end_early(*incoming, {503, "server_error",
-                                 "this gateway is shutting down; retry elsewhere", "", "draining"});
+  if (draining_) return end_early(*incoming, shutting_down());
   auto caller = access_.authenticate(request);
   if (!caller) return end_early(*incoming, caller.error());
   incoming->arrival.caller = std::move(*caller);
   if (const auto refusal = access_.admit(incoming->arrival.caller, loop_.now()))
     return end_over_limit(*incoming, *refusal);
   ++preparing_;
+  incoming->wanted = std::make_shared<std::atomic<bool>>(true);
+  incoming->response.on_close([wanted = incoming->wanted] { *wanted = false; });
   auto body = std::make_shared<std::string>(std::move(request.body));
-  const bool queued = text_.submit([this, body, incoming] {
+  const Bytes bytes(static_cast<Bytes::rep>(body->size()));
+  const bool queued = text_.submit(bytes, incoming->wanted, [this, body, incoming](bool go) {
+    const bool late = SteadyTime::now() >= incoming->arrival.received + options_.ttft_limit;
     auto prepared = std::make_shared<protocol::ApiResult<PreparedRequest>>(
-        prepare(incoming->kind, *body, prepare_, unix_seconds(), incoming->arrival.caller.salt));
+        go && !late ? prepare(incoming->kind, *body, prepare_, unix_seconds(),
+                              incoming->arrival.caller.salt)
+                    : std::unexpected(go ? too_many_texts() : shutting_down()));
     loop_.post([this, incoming, prepared] {
       --preparing_;
       answer(std::move(*incoming), std::move(*prepared));
@@ -255,11 +277,7 @@ void Gateway::handle_generation(ApiRequest::Kind kind, net::HttpRequest request,
   if (queued) return;
   --preparing_;
   access_.release(incoming->arrival.caller);
-  end_early(
-      *incoming,
-      {429, "rate_limit_error",
-       "more requests are being read than this gateway can hold; try again later", "", "busy"},
-      {{"retry-after", "1"}});
+  end_early(*incoming, too_many_texts());
 }
 
 void Gateway::answer(Incoming incoming, protocol::ApiResult<PreparedRequest> prepared) {
@@ -300,9 +318,14 @@ void Gateway::handle_text(net::HttpRequest request, net::HttpResponse response, 
   if (const auto caller = access_.authenticate(request); !caller)
     return refuse(response, caller.error());
   auto body = std::make_shared<std::string>(std::move(request.body));
-  const bool queued = text_.submit([this, body, response, tokenizing]() mutable {
+  const Bytes bytes(static_cast<Bytes::rep>(body->size()));
+  auto wanted = std::make_shared<std::atomic<bool>>(true);
+  response.on_close([wanted] { *wanted = false; });
+  const bool queued = tools_.submit(bytes, wanted, [this, body, response, tokenizing](bool go) {
     auto result = std::make_shared<protocol::ApiResult<std::string>>(
-        tokenizing ? tokenize(*body, prepare_, unix_seconds()) : detokenize(*body, prepare_));
+        !go          ? std::unexpected(shutting_down())
+        : tokenizing ? tokenize(*body, prepare_, unix_seconds())
+                     : detokenize(*body, prepare_));
     loop_.post([this, result, response]() mutable {
       if (*result)
         response.send(200, "application/json", **result);
@@ -310,9 +333,13 @@ void Gateway::handle_text(net::HttpRequest request, net::HttpResponse response, 
         refuse(response, result->error());
     });
   });
-  if (!queued)
-    refuse(response, {429, "rate_limit_error", "too many requests are being read; try again later",
-                      "", "busy"});
+  if (!queued) refuse(response, too_many_texts());
+}
+
+void Gateway::give_up() {
+  text_.give_up();
+  tools_.give_up();
+  driver_.cancel_all();
 }
 
 }  // namespace pd::gateway

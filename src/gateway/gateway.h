@@ -3,6 +3,7 @@
 // thread of its own.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -58,7 +59,7 @@ class Gateway {
   // No new requests; done() once what is in flight has ended and its clients have every byte.
   void drain();
   // Ends what is still in flight with an error that says so; done() follows when clients have it.
-  void give_up() { driver_.cancel_all(); }
+  void give_up();
   bool done() const {
     return draining_ && driver_.in_flight() == 0 && preparing_ == 0 && server_->connections() == 0;
   }
@@ -69,6 +70,7 @@ class Gateway {
     protocol::ApiRequest::Kind kind;
     Arrival arrival;
     net::HttpResponse response;
+    std::shared_ptr<std::atomic<bool>> wanted;  // false: its client has left
   };
   Gateway(net::EventLoop& loop, const model::Model& model, GatewayOptions options);
   Status open_access();
@@ -104,7 +106,8 @@ class Gateway {
   std::unique_ptr<net::HttpServer> server_;
   std::unique_ptr<AdminServer> admin_;
   std::function<void()> on_drain_;
-  TextWorker text_;
+  // Bodies of /tokenize and /detokenize may take seconds: no request for an answer waits for them.
+  TextWorker text_, tools_;
   std::size_t preparing_ = 0;
   bool draining_ = false;
 };

@@ -50,9 +50,18 @@ ApiResult<std::string> render_chat(const nlohmann::ordered_json& messages,
 }
 
 ApiResult<std::vector<TokenId>> encode(std::string_view text, const PrepareContext& context,
-                                       bool add_special, std::string_view field) {
+                                       bool add_special, std::string_view field,
+                                       std::size_t tokens_max = SIZE_MAX) {
   auto ids = context.model->tokenizer.encode(
-      text, {.add_special_tokens = add_special, .parse_special = true});
+      text, {.add_special_tokens = add_special, .parse_special = true, .tokens_max = tokens_max});
+  if (!ids && ids.error().code == ErrorCode::kTooLarge && tokens_max != SIZE_MAX) {
+    return std::unexpected(
+        ApiError{400, "invalid_request_error",
+                 fmt::format("This model's maximum context length is {} tokens, and the prompt has "
+                             "more; shorten it",
+                             context.context_max.value()),
+                 std::string(field), "context_length_exceeded"});
+  }
   if (!ids) return std::unexpected(invalid_field(field, ids.error().message));
   return std::move(*ids);
 }
@@ -112,12 +121,14 @@ ApiResult<PreparedRequest> prepare(ApiRequest::Kind kind, std::string_view body,
     out.prompts.push_back(std::make_shared<const std::vector<TokenId>>(std::move(ids)));
     return std::nullopt;
   };
+  // What is longer than the context is not worth reading to its end.
+  const auto tokens_max = static_cast<std::size_t>(context.context_max.value());
   if (kind == ApiRequest::Kind::kChat) {
     auto text = render_chat(api->messages, api->template_options, api->add_generation_prompt,
                             context, unix_seconds);
     if (!text) return std::unexpected(std::move(text.error()));
     // The template writes the special tokens itself.
-    auto ids = encode(*text, context, false, "messages");
+    auto ids = encode(*text, context, false, "messages", tokens_max);
     if (!ids) return std::unexpected(std::move(ids.error()));
     if (auto error = add(std::move(*ids), "messages")) return std::unexpected(std::move(*error));
   }
@@ -131,7 +142,7 @@ ApiResult<PreparedRequest> prepare(ApiRequest::Kind kind, std::string_view body,
       if (api->echo) text = context.model->tokenizer.decode(ids, true).value_or("");
     } else {
       text = std::get<std::string>(prompt);
-      auto encoded = encode(text, context, true, "prompt");
+      auto encoded = encode(text, context, true, "prompt", tokens_max);
       if (!encoded) return std::unexpected(std::move(encoded.error()));
       ids = std::move(*encoded);
     }
@@ -182,10 +193,28 @@ ApiResult<std::string> detokenize(std::string_view body, const PrepareContext& c
   return out + "\"}";
 }
 
+TextWorker::~TextWorker() {
+  give_up();
+  queue_.close();
+}
+
 void TextWorker::run() {
   thread_ = std::jthread([this] {
-    while (auto work = queue_.pop()) (*work)();
+    while (auto item = queue_.pop()) {
+      item->work(!ending_ && *item->wanted);
+      waiting_bytes_ -= item->bytes.value();
+    }
   });
+}
+
+bool TextWorker::submit(Bytes bytes, std::shared_ptr<const std::atomic<bool>> wanted,
+                        std::function<void(bool)> work) {
+  // A single item may be as large as it likes.
+  if (waiting_bytes_ > 0 && waiting_bytes_ + bytes.value() > limits_.bytes.value()) return false;
+  waiting_bytes_ += bytes.value();
+  if (queue_.try_push({bytes, std::move(wanted), std::move(work)})) return true;
+  waiting_bytes_ -= bytes.value();
+  return false;
 }
 
 }  // namespace pd::gateway

@@ -3,6 +3,7 @@
 // thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -40,17 +41,35 @@ protocol::ApiResult<std::string> tokenize(std::string_view body, const PrepareCo
                                           std::int64_t unix_seconds);
 protocol::ApiResult<std::string> detokenize(std::string_view body, const PrepareContext& context);
 
-// One thread that runs such work in order. Its queue is bounded: submit() says false when it is
-// full.
+// One thread that runs such work in order. What waits is bounded in number and bytes: submit() says
+// false when it is too much. What nobody waits for any more is not begun.
 class TextWorker {
  public:
-  explicit TextWorker(std::size_t queue_max) : queue_(queue_max) {}
-  ~TextWorker() { queue_.close(); }
+  struct Limits {
+    std::size_t items = 1024;
+    Bytes bytes{64 << 20};
+  };
+  explicit TextWorker(const Limits& limits) : limits_(limits), queue_(limits.items) {}
+  ~TextWorker();
   void run();  // starts the thread
-  bool submit(std::function<void()> work) { return queue_.try_push(std::move(work)); }
+
+  // `bytes`: that the work holds while it waits. `work(false)`: it was given up, by give_up() or
+  // because `wanted` is false by now; it must only say so.
+  bool submit(Bytes bytes, std::shared_ptr<const std::atomic<bool>> wanted,
+              std::function<void(bool go)> work);
+  // From now on everything that waits is given up. Any thread.
+  void give_up() { ending_ = true; }
 
  private:
-  BoundedQueue<std::function<void()>> queue_;
+  struct Item {
+    Bytes bytes;
+    std::shared_ptr<const std::atomic<bool>> wanted;
+    std::function<void(bool)> work;
+  };
+  Limits limits_;
+  BoundedQueue<Item> queue_;
+  std::atomic<Bytes::rep> waiting_bytes_{0};
+  std::atomic<bool> ending_{false};
   std::jthread thread_;
 };
 

@@ -15,6 +15,13 @@ engine::ComputeType compute_type(std::string_view dtype) {
 Result<Tokens> served_context(const model::Model& model, Tokens configured) {
   const Tokens own = model.config().context_max;
   if (configured.value() == 0) return own;
+  if (configured < kContextMin) {
+    return error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("[model] context_max: {} is too little to serve anything; use at least "
+                    "{}, or leave it out",
+                    configured.value(), kContextMin.value()));
+  }
   if (configured <= own) return configured;
   return error(
       ErrorCode::kInvalidArgument,

@@ -30,6 +30,9 @@ struct ModelOptions {
 
 engine::ComputeType compute_type(std::string_view dtype);
 
+// Room for the warm-up and a short question; what has less serves nothing.
+inline constexpr Tokens kContextMin{64};
+
 // The longest request that is served. kInvalidArgument: more than the model was made for.
 Result<Tokens> served_context(const model::Model& model, Tokens configured);
 

@@ -47,6 +47,22 @@ Result<MemoryPlan> MemoryPlan::make(const model::Model& model, const ModelOption
   const auto type = engine::Weights::stored_type(*model.checkpoint, compute);
   const protocol::KvLayout layout =
       engine::kv_layout(model.config(), type, **kernels, options.block_tokens);
+  const auto enough = [](std::string_view key, Bytes has, Bytes needs) -> Status {
+    if (has >= needs) return {};
+    return error(ErrorCode::kInvalidArgument,
+                 fmt::format("{}: {} bytes are too little for a prompt of {} tokens; use at least "
+                             "{}, or leave it out",
+                             key, has.value(), kContextMin.value(), needs.value()));
+  };
+  const Bytes least_range = transfer::range_bytes(layout, kContextMin) + transfer::kRangeAlignment;
+  if (Status ok = enough("[prefill] send_buffer", send_buffer_size(layout, *context, settings),
+                         least_range);
+      !ok)
+    return std::unexpected(ok.error());
+  if (Status ok = enough("[decode] kv_memory", kv_pool_size(layout, *context, settings),
+                         layout.range(kContextMin));
+      !ok)
+    return std::unexpected(ok.error());
   return MemoryPlan{.weights = *weights,
                     .send_buffer = send_buffer_size(layout, *context, settings),
                     .prefix_cache = settings.prefix_cache,

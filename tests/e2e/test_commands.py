@@ -1,9 +1,11 @@
 """The subcommands that answer on standard output."""
 
+import http.server
 import json
 import os
 import pathlib
 import socket
+import threading
 
 import pytest
 
@@ -129,3 +131,47 @@ def test_chat(program, start_cluster):
                        stdin="What is the capital of France?\nAnd of Germany?\n", limit=120)
     assert done.returncode == 0 and "Paris" in done.stdout and "Berlin" in done.stdout, done
     cluster.check_and_end()
+
+
+@pytest.fixture
+def impostor():
+    """A server that answers every GET with one body."""
+    servers = []
+
+    def serve(body):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, *_):
+                pass
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"127.0.0.1:{server.server_port}"
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("body", ["", "[]", '{"instances":[{}]}', '{"instances":[1]}',
+                                  '{"instances":{"a":1}}', '{"instances":[{"id":"x"}]}'])
+def test_check_of_what_is_no_controller(program, impostor, body):
+    done = program.run("check", "--controller", impostor(body), limit=20)
+    assert done.returncode == 1 and "is not what a controller says" in done.stdout, done
+
+
+@pytest.mark.parametrize("body", ['{"data":[{"id":5}]}', '{"data":[5]}', '{"data":{}}', "null"])
+def test_chat_with_what_is_no_model_server(program, impostor, body):
+    done = program.run("chat", impostor(body), stdin="hello\n", limit=20)
+    assert done.returncode == 1 and "/v1/models answers" in done.stderr, done
+
+
+def test_flags_are_checked(program):
+    assert "banana not in" in program.run("up", "--log", "banana").stderr
+    assert "--id is required" in program.run("worker", "--controller", "x:1").stderr
+    assert "no command 'serve'" in program.run("serve").stderr

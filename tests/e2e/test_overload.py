@@ -1,8 +1,15 @@
 """More requests than places: each is answered, or told in time to come back (G9)."""
 
+import json
+import socket
+import threading
+import time
+
+import httpx
 import pytest
 
 from harness import prompts, streams
+from harness.processes import wait_until
 
 TTFT_LIMIT_S = 1.0
 # One prompt and two streams at a time: a hundred clients wait for minutes of work.
@@ -29,10 +36,10 @@ def test_answered_or_429_in_time(start_cluster, stream):
         if o.status == 429:
             assert o.error["type"] == "rate_limit_error" and o.error["message"]
             assert 1 <= int(o.headers["retry-after"]) <= 60
-            assert o.seconds <= (TTFT_LIMIT_S + 0.5) * cluster.program.patience
+            assert o.seconds <= (TTFT_LIMIT_S + 1.5) * cluster.program.patience
         elif stream:
             first = o.arrivals[0] - o.begin
-            assert first <= (TTFT_LIMIT_S + 0.5) * cluster.program.patience
+            assert first <= (TTFT_LIMIT_S + 1.5) * cluster.program.patience
     m = cluster.check_metrics()
     assert m["pdserve_requests_failed_total"] == 0
     assert m["pdserve_leg_faults_total"] == faults  # busy is not broken
@@ -58,4 +65,46 @@ def test_requests_larger_than_the_pool_are_told_so(start_cluster):
     cluster = start_cluster(config={"decode": {"kv_memory": f"{4 * 16 * 5 * 2 * 4 * 8 * 4}B"}})
     (seen,) = streams.completions(cluster, [prompts.story(8, prompt=[1] * 200)])
     assert seen.error and "kv_memory" in seen.error["message"], seen
+    cluster.check_and_end()
+
+
+def rss_mb(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
+
+
+def test_huge_prompts_hold_up_nobody(start_cluster):
+    """What is longer than the context is refused without being read to its end, and bodies that
+    wait are bounded, whether their clients stay or leave."""
+    cluster = start_cluster()
+    pid = cluster.state["pids"]["gateway"]
+    words = json.dumps({"prompt": "a" * 9_000_000}).encode()
+    spaced = json.dumps({"prompt": "a b " * 2_250_000}).encode()
+    address = cluster.gateway.removeprefix("http://").split(":")
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+
+    def send(body, leave):
+        with socket.create_connection((address[0], int(address[1]))) as connection:
+            connection.sendall(head % len(body) + body)
+            if not leave:
+                answer = connection.recv(65536)
+                assert b" 400 " in answer or b" 429 " in answer, answer[:300]
+
+    for leave in (True, False):
+        threads = [threading.Thread(target=send, args=(body, leave)) for body in [words, spaced] * 10]
+        for thread in threads:
+            thread.start()
+        begin = time.monotonic()
+        small = httpx.post(f"{cluster.gateway}/v1/completions",
+                           json={"prompt": "hi", "max_tokens": 2}, timeout=60)
+        took = time.monotonic() - begin
+        for thread in threads:
+            thread.join()
+        assert small.status_code in (200, 429), small.text
+        assert took < 10 * cluster.program.patience, took
+        assert rss_mb(pid) < 600 * cluster.program.patience
+    wait_until(lambda: httpx.get(f"{cluster.gateway}/health").json()["requests_in_flight"] == 0, 20,
+               "what was left behind is dropped")
+    refused = httpx.post(f"{cluster.gateway}/v1/completions", content=words, timeout=60).json()
+    assert refused["error"]["code"] == "context_length_exceeded", refused
     cluster.check_and_end()

@@ -336,9 +336,28 @@ def test_memory_that_does_not_suffice_names_what_is_needed(up):
     assert "[decode] kv_memory" in line and "bytes" in line, line
 
 
+@pytest.mark.parametrize("config, words", [
+    ("[decode]\nkv_memory = \"1KiB\"\n", ["[decode] kv_memory", "use at least"]),
+    ("[prefill]\nsend_buffer = \"1KiB\"\n", ["[prefill] send_buffer", "use at least"]),
+    ("[model]\ncontext_max = 1\n", ["[model] context_max", "at least 64"]),
+    ("[cluster]\ndirectory = \"/proc/x\"\n", ["[cluster] directory", "/proc"]),
+])
+def test_what_cannot_serve_does_not_start_and_check_says_so(up, program, tmp_path, config, words):
+    line = mistake(up(config=config))
+    file = tmp_path / "check.toml"
+    file.write_text(config)
+    done = program.run("check", "--model", program.model, "--config", file)
+    assert done.returncode == 1
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("wrong")]
+    assert len(wrong) == 1, done.stdout
+    for word in words:
+        assert word in line and word in wrong[0], (line, wrong)
+
+
 def test_public_address_needs_a_secret(program, tmp_path):
     """`up` makes a secret; a worker started alone has none (G7)."""
     file = tmp_path / "config.toml"
     file.write_text("[worker]\nhost = \"0.0.0.0\"\n")
-    one_line(program.run("worker", "--model", program.model, "--config", file, limit=20),
+    one_line(program.run("worker", "--id", "1", "--controller", "127.0.0.1:1", "--model",
+                         program.model, "--config", file, limit=20),
              "[worker] host", "secret_file", "127.0.0.1")

@@ -63,6 +63,7 @@ BpeModel::BpeModel(const Vocabulary& vocabulary, BpeRules rules, const std::vect
           static_cast<std::size_t>(vocabulary.size()))) {
   fallback_.fill(-1);
   if (rules_.byte_level) single_.assign(256, -1);
+  std::size_t longest = 1;
   for (TokenId id = 0; id < vocabulary.size(); ++id) {
     const auto text = vocabulary.text(id);
     if (!text || text->empty()) continue;
@@ -74,16 +75,23 @@ BpeModel::BpeModel(const Vocabulary& vocabulary, BpeRules rules, const std::vect
       const auto bytes = alphabet_bytes(*text);
       if (!bytes) continue;  // no text can produce it
       words_.insert(*bytes, id);
+      longest = std::max(longest, bytes->size());
       if (bytes->size() == 1) single_[static_cast<unsigned char>(bytes->front())] = id;
       continue;
     }
     words_.insert(*text, id);
+    longest = std::max(longest, text->size());
     std::size_t at = 0;
     const char32_t code = next_code_point(*text, at);
     if (at != text->size() || code >= kSinglesMax) continue;
     if (code >= single_.size()) single_.resize(code + 1, -1);
     single_[code] = id;
   }
+  const auto every_byte = [](const auto& ids) {
+    return std::ranges::none_of(ids, [](TokenId id) { return id < 0; });
+  };
+  if (rules_.byte_level ? every_byte(single_) : rules_.byte_fallback && every_byte(fallback_))
+    longest_ = longest;
 }
 
 BpeModel BpeModel::from_merges(const Vocabulary& vocabulary, std::span<const RankedMerge> merges,

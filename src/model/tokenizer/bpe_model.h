@@ -45,6 +45,8 @@ class BpeModel {
 
   // Appends the ids of `word`: bytes if byte_level, else valid UTF-8; shorter than 2^31.
   void encode(std::string_view word, MergeScratch& scratch, std::vector<TokenId>& out) const;
+  // No encoding of a word of so many bytes has fewer tokens; at no cost.
+  std::size_t fewest_tokens(std::size_t bytes) const { return bytes / longest_; }
 
  private:
   // (left id, right id) -> merge.
@@ -86,6 +88,8 @@ class BpeModel {
   std::array<TokenId, 256> fallback_;
   PairTable pairs_;
   std::vector<std::uint32_t> score_rank_;               // by id; empty: pairs_ ranks
+  // Bytes of the longest token; larger than any word where characters may be left out or fused.
+  std::size_t longest_ = SIZE_MAX;
   bool words_start_at_mark_ = false;                    // no merge crosses into a following U+2581
   std::unique_ptr<std::atomic<std::uint8_t>[]> whole_;  // by id, Whole
 };

@@ -19,22 +19,29 @@ constexpr std::size_t kTextBytesMax = 256u * 1024 * 1024;  // positions in a wor
 // The working memory of one encode() call.
 struct Encoding {
   const TokenizerParts& parts;
-  bool parse_special;
+  const EncodeOptions& options;
   std::vector<TokenId>& ids;
   tokenizing::PreTokenizer::Scratch pre;
   tokenizing::MergeScratch merge;
 
   Status text(std::string_view whole) {
-    return parts.added.split(whole, false, parse_special, [&](auto part) -> Status {
+    return parts.added.split(whole, false, options.parse_special, [&](auto part) -> Status {
       if (part.id) return token(*part.id);
       return plain(part.text, part.text.data() == whole.data());
     });
   }
 
+  // So many ids, and `more` to come at least.
+  Status within(std::size_t more) const {
+    if (ids.size() <= options.tokens_max && more <= options.tokens_max - ids.size()) return {};
+    return error(ErrorCode::kTooLarge,
+                 fmt::format("the text has more than {} tokens", options.tokens_max));
+  }
+
  private:
   Status token(TokenId id) {
     ids.push_back(id);
-    return {};
+    return within(0);
   }
 
   Status plain(std::string_view part, bool first) {
@@ -46,7 +53,7 @@ struct Encoding {
   }
 
   Status normal(std::string_view part, bool first) {
-    return parts.added.split(part, true, parse_special, [&](auto piece) -> Status {
+    return parts.added.split(part, true, options.parse_special, [&](auto piece) -> Status {
       if (piece.id) return token(*piece.id);
       return words(piece.text, first && piece.text.data() == part.data());
     });
@@ -54,8 +61,11 @@ struct Encoding {
 
   Status words(std::string_view part, bool first) {
     if (auto cut = parts.pre_tokenizer.run({part, first}, pre); !cut) return cut;
-    for (const auto& piece : pre.pieces) parts.model->encode(piece.text, merge, ids);
-    return {};
+    for (const auto& piece : pre.pieces) {
+      if (auto fits = within(parts.model->fewest_tokens(piece.text.size())); !fits) return fits;
+      parts.model->encode(piece.text, merge, ids);
+    }
+    return within(0);
   }
 };
 
@@ -119,9 +129,10 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, EncodeOpti
     if (options.add_special_tokens) ids.insert(ids.end(), special.begin(), special.end());
   };
   add(impl_->before);
-  Encoding encoding{*impl_, options.parse_special, ids, {}, {}};
+  Encoding encoding{*impl_, options, ids, {}, {}};
   if (auto done = encoding.text(text); !done) return std::unexpected(done.error());
   add(impl_->behind);
+  if (auto fits = encoding.within(0); !fits) return std::unexpected(fits.error());
   return ids;
 }
 

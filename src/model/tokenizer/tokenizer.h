@@ -21,6 +21,8 @@ class Gguf;
 struct EncodeOptions {
   bool add_special_tokens = true;  // the post-processor's (bos, eos)
   bool parse_special = true;       // special tokens written in the text become their ids
+  // A text with more ends as kTooLarge, after work for about so many and not for all of it.
+  std::size_t tokens_max = SIZE_MAX;
 };
 
 class Tokenizer {

@@ -89,6 +89,21 @@ TEST(Tokenizer, SpecialTokensInTheTextStayTextOnRequest) {
   EXPECT_EQ(*tokenizer.encode("<note>", {true, false}), (Ids{260}));  // not special
 }
 
+// A hundred megabytes in one word would take a minute; that they are too many is plain at once.
+TEST(Tokenizer, ATextThatIsTooLongIsNotEncodedToItsEnd) {
+  const Tokenizer tokenizer = make(byte_level_document());
+  for (const std::string& text : {std::string(100 << 20, 'a'), [] {
+                                    std::string words;
+                                    while (words.size() < (10u << 20)) words += "word 12 ";
+                                    return words;
+                                  }()}) {
+    const auto ids = tokenizer.encode(text, {.tokens_max = 1000});
+    ASSERT_FALSE(ids);
+    EXPECT_EQ(ids.error().code, ErrorCode::kTooLarge);
+    EXPECT_EQ(ids.error().message, "the text has more than 1000 tokens");
+  }
+}
+
 TEST(Tokenizer, KnowsItsTokens) {
   const Tokenizer tokenizer = make(byte_level_document());
   EXPECT_EQ(tokenizer.vocab_size(), 261);

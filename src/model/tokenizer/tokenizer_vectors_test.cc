@@ -63,6 +63,16 @@ void expect_short(const Tokenizer& tokenizer, const std::string& text, const jso
       [&](const auto& got) { EXPECT_EQ(got, skip); });
 }
 
+// As many tokens as the text has are enough, and one less is too few.
+void expect_limited(const Tokenizer& tokenizer, const std::string& text) {
+  const std::size_t count = encoded(tokenizer, text, {true, true}).size();
+  EXPECT_EQ(encoded(tokenizer, text, {true, true, count}).size(), count);
+  if (count == 0) return;
+  const auto short_of = tokenizer.encode(text, {true, true, count - 1});
+  ASSERT_FALSE(short_of);
+  EXPECT_EQ(short_of.error().code, ErrorCode::kTooLarge);
+}
+
 void expect_vectors(const Tokenizer& tokenizer, const std::string& name) {
   const auto lines = tokenizing::read_gzip_lines("tests/data/tokenizer/" + name + ".jsonl.gz");
   const auto& texts = tokenizing::test_texts();
@@ -79,6 +89,7 @@ void expect_vectors(const Tokenizer& tokenizer, const std::string& name) {
     SCOPED_TRACE(name + ", text " + std::to_string(i) + ": " + texts[i].text.substr(0, 200));
     const json line = json::parse(lines[i + 1]);
     (texts[i].long_recipe ? expect_long : expect_short)(tokenizer, texts[i].text, line);
+    expect_limited(tokenizer, texts[i].text);
     if (testing::Test::HasFailure()) return;  // one failing text says enough
   }
   for (std::size_t i = texts.size() + 1; i < lines.size(); ++i) {
