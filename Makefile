@@ -25,7 +25,7 @@ up: build $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
 ## make build     the one binary, build/release/pdserve
 build: packages
 	@cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
-	@cmake --build --preset release
+	@cmake --build --preset release --target pdserve
 
 ## make test      every check and test; what CI runs
 test: packages

@@ -87,7 +87,7 @@ class BpeModel {
   std::vector<TokenId> single_;  // by byte, or by code point below 2^16; -1 = none
   std::array<TokenId, 256> fallback_;
   PairTable pairs_;
-  std::vector<std::uint32_t> score_rank_;               // by id; empty: pairs_ ranks
+  std::vector<std::uint32_t> score_rank_;  // by id; empty: pairs_ ranks
   // Bytes of the longest token; larger than any word where characters may be left out or fused.
   std::size_t longest_ = SIZE_MAX;
   bool words_start_at_mark_ = false;                    // no merge crosses into a following U+2581
