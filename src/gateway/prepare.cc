@@ -77,32 +77,6 @@ std::optional<ApiError> check_ids(std::span<const TokenId> ids, const PrepareCon
   return std::nullopt;
 }
 
-// Fits prompt and output into the context, or says why not.
-std::optional<ApiError> fit(ApiRequest& api, std::size_t prompt_tokens,
-                            const PrepareContext& context, std::string_view field) {
-  const std::int64_t room = context.context_max.value() - static_cast<std::int64_t>(prompt_tokens);
-  if (room < 1) {
-    return ApiError{
-        400, "invalid_request_error",
-        fmt::format(
-            "This model's maximum context length is {} tokens, and the prompt has {}; shorten it",
-            context.context_max.value(), prompt_tokens),
-        std::string(field), "context_length_exceeded"};
-  }
-  if (!api.max_tokens_given) {
-    api.sampling.max_tokens = std::max(api.sampling.max_tokens, Tokens(room));
-  } else if (api.sampling.max_tokens.value() > room) {
-    return ApiError{400, "invalid_request_error",
-                    fmt::format("This model's maximum context length is {} tokens: the prompt has "
-                                "{}, so at most {} can be "
-                                "generated, not {}",
-                                context.context_max.value(), prompt_tokens, room,
-                                api.sampling.max_tokens.value()),
-                    "max_tokens", "context_length_exceeded"};
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 ApiResult<PreparedRequest> prepare(ApiRequest::Kind kind, std::string_view body,
@@ -116,7 +90,8 @@ ApiResult<PreparedRequest> prepare(ApiRequest::Kind kind, std::string_view body,
   const auto add = [&](std::vector<TokenId> ids,
                        std::string_view field) -> std::optional<ApiError> {
     if (ids.empty()) return invalid_field(field, "the prompt has no tokens");
-    if (auto error = fit(*api, ids.size(), context, field)) return error;
+    const Tokens tokens(static_cast<std::int64_t>(ids.size()));
+    if (auto error = protocol::fit_context(*api, tokens, context.context_max, field)) return error;
     out.prefixes.push_back(policy::prefix_hashes(ids, salt));
     out.prompts.push_back(std::make_shared<const std::vector<TokenId>>(std::move(ids)));
     return std::nullopt;

@@ -2,12 +2,66 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cmath>
 
 namespace pd::protocol {
 
 using simdjson::dom::element;
 using simdjson::dom::element_type;
+
+namespace {
+
+constexpr std::string_view kDigits = "0123456789";
+
+template <typename T>
+bool fits(std::string_view digits) {
+  T value{};
+  return std::from_chars(digits.data(), digits.data() + digits.size(), value).ec == std::errc();
+}
+
+// Position behind the string that begins at `quote`.
+std::size_t behind_string(std::string_view text, std::size_t quote) {
+  std::size_t at = quote + 1;
+  while (at < text.size() && text[at] != '"') at += text[at] == '\\' ? 2 : 1;
+  return std::min(at + 1, text.size());
+}
+
+// The text with an exponent of 0 behind each integer of more than 64 bits, which the parser refuses
+// otherwise. What was not JSON does not become so: such an end is allowed wherever a digit is the
+// last of a number.
+std::string with_wide_integers(std::string_view text) {
+  std::string out;
+  std::size_t copied = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    if (text[at] == '"') {
+      at = behind_string(text, at);
+      continue;
+    }
+    const std::size_t begin = at;
+    if (text[at] == '-') ++at;
+    const std::size_t end = std::min(text.find_first_not_of(kDigits, at), text.size());
+    if (end == at) {
+      at = begin + 1;
+      continue;
+    }
+    const std::string_view number = text.substr(begin, end - begin);
+    const bool integer =
+        end == text.size() || std::string_view(".eE").find(text[end]) == std::string_view::npos;
+    if (integer && !fits<std::int64_t>(number) && !fits<std::uint64_t>(number)) {
+      out += text.substr(copied, end - copied);
+      out += "e0";
+      copied = end;
+    }
+    // A fraction or an exponent is no integer.
+    at = integer ? end : std::min(text.find_first_not_of("0123456789.eE+-", end), text.size());
+  }
+  out += text.substr(copied);
+  return out;
+}
+
+}  // namespace
 
 ApiResult<simdjson::dom::object> parse_object(simdjson::dom::parser& parser,
                                               std::string_view body) {
@@ -16,7 +70,9 @@ ApiResult<simdjson::dom::object> parse_object(simdjson::dom::parser& parser,
     return std::unexpected(ApiError{400, "invalid_request_error",
                                     "the body is empty; send a JSON object", "", "invalid_json"});
   }
-  const auto code = parser.parse(body.data(), body.size(), true).get_object().get(object);
+  auto code = parser.parse(body.data(), body.size(), true).get_object().get(object);
+  if (code == simdjson::NUMBER_ERROR)
+    code = parser.parse(with_wide_integers(body)).get_object().get(object);
   if (code == simdjson::INCORRECT_TYPE) {
     return std::unexpected(ApiError{400, "invalid_request_error", "the body must be a JSON object",
                                     "", "invalid_json"});
@@ -28,6 +84,16 @@ ApiResult<simdjson::dom::object> parse_object(simdjson::dom::parser& parser,
                  "invalid_json"});
   }
   return object;
+}
+
+std::optional<std::int64_t> whole_number(element value) {
+  constexpr double kExactMax = 9007199254740992;  // 2^53
+  std::int64_t whole = 0;
+  double number = 0;
+  if (!value.get_int64().get(whole)) return whole;
+  if (!value.is_double() || value.get_double().get(number)) return std::nullopt;
+  if (!(std::abs(number) < kExactMax) || number != std::trunc(number)) return std::nullopt;
+  return static_cast<std::int64_t>(number);
 }
 
 std::optional<nlohmann::ordered_json> to_ordered_json(element value, int depth_left) {
@@ -101,8 +167,8 @@ std::optional<std::int64_t> JsonObject::integer(std::string_view name, std::int6
                                                 std::int64_t high) {
   const auto value = find(name);
   if (!value) return std::nullopt;
-  std::int64_t out = 0;
-  if (value->get_int64().get(out) || out < low || out > high) {
+  const auto out = whole_number(*value);
+  if (!out || *out < low || *out > high) {
     fail(
         invalid_field(name, fmt::format("'{}' must be an integer from {} to {}", name, low, high)));
     return std::nullopt;
@@ -129,6 +195,20 @@ std::optional<nlohmann::ordered_json> JsonObject::json(std::string_view name) {
     fail(
         invalid_field(name, fmt::format("'{}' is nested deeper than {} levels", name, depth_max_)));
   return out;
+}
+
+void JsonObject::label(std::string_view name) { string(name); }
+
+void JsonObject::flag(std::string_view name) { boolean(name); }
+
+void JsonObject::labels(std::string_view name) {
+  const auto value = find(name);
+  if (!value) return;
+  simdjson::dom::object map;
+  bool strings = !value->get_object().get(map);
+  if (strings)
+    for (const auto [key, label] : map) strings = strings && label.is_string();
+  if (!strings) fail(invalid_field(name, fmt::format("'{}' must be an object of strings", name)));
 }
 
 void JsonObject::ignore(std::initializer_list<std::string_view> names) { known_.insert(names); }

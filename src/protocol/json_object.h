@@ -25,9 +25,14 @@ class JsonObject {
   std::optional<Element> find(std::string_view name);
   std::optional<std::string> string(std::string_view name);
   std::optional<bool> boolean(std::string_view name);
+  // JSON knows one kind of number: 16.0 is an integer.
   std::optional<std::int64_t> integer(std::string_view name, std::int64_t low, std::int64_t high);
   std::optional<double> number(std::string_view name, double low, double high);
   std::optional<nlohmann::ordered_json> json(std::string_view name);
+  // Marks fields as read whose value changes nothing; an error if it has not the field's type.
+  void label(std::string_view name);
+  void flag(std::string_view name);
+  void labels(std::string_view name);  // an object of strings
   // Marks fields as read without a look at them.
   void ignore(std::initializer_list<std::string_view> names);
   // An error unless the field is absent, null, or `harmless` says that its value changes nothing.
@@ -48,7 +53,12 @@ class JsonObject {
   std::optional<ApiError> error_;
 };
 
-// A whole body that must be one JSON object. `parser` owns what the object refers to.
+// The value if it is a whole number of 64 bits, however it is written; as a fraction or with an
+// exponent only where every whole number has its own double.
+std::optional<std::int64_t> whole_number(simdjson::dom::element value);
+
+// A whole body that must be one JSON object. `parser` owns what the object refers to. Integers of
+// more than 64 bits are read as doubles, so that the field that cannot hold one is named.
 ApiResult<simdjson::dom::object> parse_object(simdjson::dom::parser& parser, std::string_view body);
 
 std::optional<nlohmann::ordered_json> to_ordered_json(simdjson::dom::element element,

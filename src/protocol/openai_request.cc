@@ -24,6 +24,10 @@ bool is_false(element value) {
   bool flag = true;
   return !value.get_bool().get(flag) && !flag;
 }
+bool is_true(element value) {
+  bool flag = false;
+  return !value.get_bool().get(flag) && flag;
+}
 bool is_text_format(element value) {
   std::string_view type;
   return !value["type"].get_string().get(type) && type == "text";
@@ -37,10 +41,7 @@ bool is_text_only(element value) {
   }
   return true;
 }
-bool is_one(element value) {
-  std::int64_t number = 0;
-  return !value.get_int64().get(number) && number == 1;
-}
+bool is_one(element value) { return whole_number(value) == 1; }
 bool is_none(element value) {
   std::string_view text;
   return !value.get_string().get(text) && (text == "none" || text == "auto");
@@ -58,9 +59,9 @@ std::optional<std::vector<TokenId>> token_list(JsonObject& object, std::string_v
   if (!value.get_array().get(list)) {
     ids.reserve(list.size());
     for (const element item : list) {
-      std::int64_t id = 0;
-      if (item.get_int64().get(id) || id < 0 || id > kTokenIdMax) break;
-      ids.push_back(static_cast<TokenId>(id));
+      const auto id = whole_number(item);
+      if (!id || *id < 0 || *id > kTokenIdMax) break;
+      ids.push_back(static_cast<TokenId>(*id));
     }
     if (ids.size() == list.size()) return ids;
   }
@@ -175,7 +176,7 @@ void read_common(JsonObject& object, const ApiLimits& limits, ApiRequest& out) {
       JsonObject inner(fields, limits.depth_max);
       out.include_usage = inner.boolean("include_usage").value_or(false);
       out.continuous_usage = inner.boolean("continuous_usage_stats").value_or(false);
-      inner.ignore({"include_obfuscation"});
+      inner.flag("include_obfuscation");
       if (auto error = inner.finish()) {
         error->param = "stream_options." + error->param;
         object.fail(std::move(*error));
@@ -184,11 +185,12 @@ void read_common(JsonObject& object, const ApiLimits& limits, ApiRequest& out) {
   }
 
   object.unsupported("response_format", "only {\"type\": \"text\"} is served", is_text_format);
-  object.unsupported("skip_special_tokens", "special tokens are never part of the text",
-                     [](element value) { return !is_false(value); });
-  // Labels that change nothing about the answer.
-  object.ignore(
-      {"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"});
+  object.unsupported("skip_special_tokens", "special tokens are never part of the text", is_true);
+  // They change nothing about the answer.
+  for (const auto* name :
+       {"user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
+    object.label(name);
+  object.labels("metadata");
   object.unsupported("service_tier", "there is one tier", is_default_tier);
   object.unsupported("store", "answers are not stored", is_false);
   // Internal fields of disaggregating engines: a client must not steer the handoff. Dropped, not
@@ -208,11 +210,13 @@ void read_max_tokens(JsonObject& object, ApiRequest& out) {
   const auto limit = new_name ? new_name : old_name;
   out.max_tokens_given = limit.has_value();
   if (limit) out.sampling.max_tokens = Tokens(*limit);
+  if (new_name && !old_name) out.max_tokens_name = "max_completion_tokens";
 }
 
 void check_min_tokens(JsonObject& object, const ApiRequest& request) {
   if (request.max_tokens_given && request.sampling.min_tokens > request.sampling.max_tokens) {
-    object.fail(invalid_field("min_tokens", "'min_tokens' is larger than 'max_tokens'"));
+    object.fail(invalid_field(
+        "min_tokens", fmt::format("'min_tokens' is larger than '{}'", request.max_tokens_name)));
   }
 }
 
@@ -271,7 +275,7 @@ void refuse_tools(JsonObject& object) {
   object.unsupported("functions", kWhy, is_empty_list);
   object.unsupported("tool_choice", kWhy, is_none);
   object.unsupported("function_call", kWhy, is_none);
-  object.ignore({"parallel_tool_calls"});
+  object.flag("parallel_tool_calls");
 }
 
 template <typename T>
@@ -296,7 +300,7 @@ void read_prompts(JsonObject& object, const ApiLimits& limits, std::vector<Promp
   }
   simdjson::dom::array list;
   if (value->get_array().get(list) || list.size() == 0) return bad();
-  if (list.at(0).is_int64()) {
+  if (list.at(0).is_number()) {
     if (auto ids = token_list(object, "prompt", *value)) out.emplace_back(std::move(*ids));
     return;
   }
@@ -378,6 +382,32 @@ ApiResult<ApiRequest> parse_completion_request(std::string_view body, const ApiL
   object.unsupported("best_of", "only best_of = 1 is served; use 'n'", is_one);
   object.unsupported("suffix", "insertion is not served");
   return finished(object, std::move(out));
+}
+
+std::optional<ApiError> fit_context(ApiRequest& request, Tokens prompt, Tokens context_max,
+                                    std::string_view prompt_field) {
+  const auto exceeded = [](std::string message, std::string_view field) {
+    return ApiError{400, "invalid_request_error", std::move(message), std::string(field),
+                    "context_length_exceeded"};
+  };
+  if (prompt >= context_max) {
+    return exceeded(fmt::format("This model's maximum context length is {} tokens, and the prompt "
+                                "has {}; shorten it",
+                                context_max.value(), prompt.value()),
+                    prompt_field);
+  }
+  const std::int64_t room = context_max.value() - prompt.value();
+  SamplingParams& sampling = request.sampling;
+  if (!request.max_tokens_given) sampling.max_tokens = Tokens(room);
+  const auto check = [&](Tokens wanted, std::string_view field) -> std::optional<ApiError> {
+    if (wanted.value() <= room) return std::nullopt;
+    return exceeded(fmt::format("This model's maximum context length is {} tokens: the prompt has "
+                                "{}, so at most {} can be generated, not {}",
+                                context_max.value(), prompt.value(), room, wanted.value()),
+                    field);
+  };
+  if (auto error = check(sampling.max_tokens, request.max_tokens_name)) return error;
+  return check(sampling.min_tokens, "min_tokens");
 }
 
 ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body, const ApiLimits& limits) {

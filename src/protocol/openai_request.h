@@ -39,7 +39,8 @@ struct ApiRequest {
   bool continuous_usage = false;  // usage in every chunk (an extension that load tools ask for)
   int n = 1;
   bool seed_given = false;
-  bool max_tokens_given = false;  // otherwise: what the context leaves
+  bool max_tokens_given = false;               // otherwise: what the context leaves
+  std::string max_tokens_name = "max_tokens";  // or max_completion_tokens, as it was given
   SamplingParams sampling;
   bool echo = false;
   // Chat: what the template sees.
@@ -53,6 +54,11 @@ struct ApiRequest {
 
 ApiResult<ApiRequest> parse_chat_request(std::string_view body, const ApiLimits& limits);
 ApiResult<ApiRequest> parse_completion_request(std::string_view body, const ApiLimits& limits);
+
+// Fits a prompt of `prompt` tokens, which came in `prompt_field`, and its output into the context,
+// or says which field does not fit.
+std::optional<ApiError> fit_context(ApiRequest& request, Tokens prompt, Tokens context_max,
+                                    std::string_view prompt_field);
 
 struct TokenizeRequest {
   std::string model;

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -62,6 +63,59 @@ TEST(OpenAiRequest, FieldsThatSteerTheHandoffAreDropped) {
       R"("kv_transfer_params":{"remote_host":"10.0.0.1"},"bootstrap_host":"x","bootstrap_room":1)"));
 }
 
+TEST(OpenAiRequest, AnIntegerIsOneHoweverItIsWritten) {
+  const auto r = chat(R"("n":2.0,"max_tokens":1e1,"stop_token_ids":[7.0],"seed":-0.0)");
+  ASSERT_TRUE(r) << r.error().message;
+  EXPECT_EQ(r->n, 2);
+  EXPECT_EQ(r->sampling.max_tokens, Tokens(10));
+  EXPECT_EQ(r->sampling.stop_ids, std::vector<TokenId>{7});
+  EXPECT_EQ(std::get<std::vector<TokenId>>(completion(R"("prompt":[1.0,2])")->prompts[0]),
+            (std::vector<TokenId>{1, 2}));
+}
+
+TEST(OpenAiRequest, AnIntegerOfMoreThan64BitsDoesNotSpoilTheRest) {
+  const auto r = chat(R"("seed":9223372036854775807,"user":"-99999999999999999999 \\" ,)"
+                      R"("chat_template_kwargs":{"x":[-9223372036854775809,18446744073709551615,)"
+                      R"(18446744073709551616,1.5e1]})");
+  ASSERT_TRUE(r) << r.error().message;
+  EXPECT_EQ(r->sampling.seed, 9223372036854775807U);  // exact, as without the others
+  const auto& x = r->template_options["x"];
+  EXPECT_EQ(x[0], -0x1p63);
+  EXPECT_EQ(x[1], 18446744073709551615U);
+  EXPECT_EQ(x[2], 0x1p64);
+  EXPECT_EQ(x[3], 15);
+}
+
+TEST(OpenAiRequest, WideIntegersMakeNoJsonOfWhatIsNone) {
+  for (const char* body :
+       {"{\"n\":00000000000000000000001}", "{\"n\":1-99999999999999999999}", "99999999999999999999",
+        "{\"n\":99999999999999999999\"", "{\"n\":99999999999999999999x}", "{\"n\":1e999}",
+        "{\"n\":-99999999999999999999-}", "{\"n\":+99999999999999999999}",
+        "{\"n\":99999999999999999999,\"x\":\"\\"}) {
+    const auto r = parse_chat_request(body, ApiLimits{});
+    ASSERT_FALSE(r) << body;
+    EXPECT_EQ(r.error().code, "invalid_json") << body;
+  }
+}
+
+TEST(OpenAiRequest, PromptAndOutputFitIntoTheContext) {
+  const auto fit = [](const ApiResult<ApiRequest>& request, std::int64_t prompt) {
+    ApiRequest r = *request;
+    const auto error = fit_context(r, Tokens(prompt), Tokens(100), "messages");
+    EXPECT_TRUE(!error || error->code == "context_length_exceeded");
+    return error ? error->param : fmt::format("{}", r.sampling.max_tokens.value());
+  };
+  EXPECT_EQ(fit(chat(""), 10), "90");
+  EXPECT_EQ(fit(chat(""), 99), "1");  // never past the context, however little it leaves
+  EXPECT_EQ(fit(chat(""), 100), "messages");
+  EXPECT_EQ(fit(chat(R"("max_tokens":20)"), 80), "20");
+  EXPECT_EQ(fit(chat(R"("max_tokens":20)"), 81), "max_tokens");
+  EXPECT_EQ(fit(chat(R"("max_completion_tokens":20)"), 81), "max_completion_tokens");
+  EXPECT_EQ(fit(chat(R"("min_tokens":20)"), 81), "min_tokens");
+  EXPECT_EQ(fit(completion(R"("prompt":"x")"), 84), "16");
+  EXPECT_EQ(fit(completion(R"("prompt":"x")"), 85), "max_tokens");
+}
+
 struct Bad {
   const char* fields;
   const char* param;
@@ -93,7 +147,16 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{R"("tools":[{"type":"function"}])", "tools"},
         Bad{R"("response_format":{"type":"json_object"})", "response_format"},
         Bad{R"("audio":{})", "audio"}, Bad{R"("foo":1)", "foo"}, Bad{R"("stream":1)", "stream"},
-        Bad{R"("prediction":{})", "prediction"}, Bad{R"("store":true)", "store"}));
+        Bad{R"("prediction":{})", "prediction"}, Bad{R"("store":true)", "store"},
+        Bad{R"("temperature":99999999999999999999)", "temperature"},
+        Bad{R"("seed":-9223372036854775809)", "seed"}, Bad{R"("seed":1e16)", "seed"},
+        Bad{R"("user":5)", "user"}, Bad{R"("safety_identifier":{})", "safety_identifier"},
+        Bad{R"("metadata":[])", "metadata"}, Bad{R"("metadata":{"a":1})", "metadata"},
+        Bad{R"("prompt_cache_key":1)", "prompt_cache_key"},
+        Bad{R"("parallel_tool_calls":"x")", "parallel_tool_calls"},
+        Bad{R"("skip_special_tokens":1)", "skip_special_tokens"},
+        Bad{R"("stream":true,"stream_options":{"include_obfuscation":1})",
+            "stream_options.include_obfuscation"}));
 
 TEST(OpenAiRequest, MessagesAreChecked) {
   const auto param = [](const char* messages) {
