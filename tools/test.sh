@@ -63,6 +63,8 @@ threads() {
 thorough() {
   stage "reference kernels, every prompt of the default model"
   build/release/numerics_test --gtest_also_run_disabled_tests --gtest_filter='SmolLm2.DISABLED_*'
+  stage "end-to-end: 10,000 valid and 10,000 invalid requests drawn against OpenAI's description"
+  tests/e2e/run.sh build/release/pdserve -k openapi --requests 10000
   stage "thread sanitizer, whole processes"
   configure tsan
   compile tsan --target pdserve engine_test

@@ -18,6 +18,8 @@ def pytest_addoption(parser):
     parser.addoption("--scale", type=float, help="repeats experiments that many times as often "
                      "(default: the environment's PDSERVE_E2E_SCALE, or 1)",
                      default=float(os.environ.get("PDSERVE_E2E_SCALE", "1")))
+    parser.addoption("--requests", type=int, help="how many valid and as many invalid requests "
+                     "test_openapi draws (default: 400 times the scale)")
     parser.addoption("--seed", type=int, default=1, help="of everything that the tests draw")
 
 

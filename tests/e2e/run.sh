@@ -2,9 +2,11 @@
 # End-to-end tests of one pdserve program: real processes, real HTTP, real clients.
 #   tests/e2e/run.sh build/release/pdserve              everything
 #   tests/e2e/run.sh build/release/pdserve -k smoke     what pytest's own arguments choose
+#   tests/e2e/run.sh build/release/pdserve -k openapi --requests 10000
+#                                                       more requests drawn against OpenAI's description
 # Makes its Python environment under build/ and the JavaScript client's packages once.
 set -euo pipefail
-[ $# -ge 1 ] || { sed -n '2,5s/^# //p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,7s/^# //p' "$0" >&2; exit 2; }
 program=$(realpath "$1")
 shift
 here=$(cd "$(dirname "$0")" && pwd)

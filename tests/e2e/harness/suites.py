@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import lzma
 import pathlib
 import re
 import tarfile
@@ -17,8 +16,7 @@ def _files(archive, ending):
 
 
 def openapi():
-    with lzma.open(_FOLDER / "openai_openapi.json.xz") as file:
-        return json.load(file)
+    return json.loads((_FOLDER / "openai_openapi.json").read_text())
 
 
 def json_documents():
