@@ -1,6 +1,7 @@
 """Requests drawn from a seed, and what is right about them: OpenAI's description of the two
 endpoints with the differences that docs/api.md states."""
 
+import copy
 import json
 
 from . import openapi, prompts
@@ -9,8 +10,9 @@ CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 TOKENS_MAX = 300  # with the short prompts here, always within the context
 CHOICES_MAX = 16
 
+_LIMITS = {"max_tokens", "max_completion_tokens"}
 _TEXT = {"type": "string", "maxLength": 200}
-_STOP = {"type": "string", "minLength": 1, "maxLength": 100}
+_STOP = {"type": "string", "minLength": 1, "maxLength": 1024}
 _IDS = {"type": "array", "items": {"type": "integer", "minimum": 0,
                                    "maximum": prompts.VOCABULARY - 1}}
 _PROMPT = {"anyOf": [_TEXT, {**_IDS, "minItems": 1, "maxItems": 100}]}
@@ -109,6 +111,8 @@ class Endpoint:
                   if name in self.fields and not self._validators[name].is_valid(value)}
         if self.needed not in given:
             wrong.add(self.needed)
+        if wrong & _LIMITS:  # too much for the context, or not what the other says
+            wrong |= _LIMITS & set(given)
         return wrong | self._quarrels({k: v for k, v in given.items() if k not in wrong})
 
     def _quarrels(self, given):
@@ -116,7 +120,7 @@ class Endpoint:
         wrong = set()
         if "stream_options" in given and not given.get("stream"):
             wrong.add("stream_options")
-        limits = [given[name] for name in ("max_tokens", "max_completion_tokens") if name in given]
+        limits = [given[name] for name in sorted(_LIMITS) if name in given]
         if len(set(limits)) > 1:
             wrong.add("max_completion_tokens")
         if self.path == COMPLETION:
@@ -138,7 +142,7 @@ class Endpoint:
 _NUMBERS = [0, 1, 2, -1, 3, 5, 16, 17, 20, 21, 64, 100, 512, 2**31, 2**63, 2**64, -2**63 - 1, 10**30,
             0.0, 0.5, 1.0, 1.5, 2.0, 2.1, -2.5, 1e-9, 1e308, -0.0]
 _STRINGS = ["", "x", "1", "true", "null", "text", "auto", "none", "user", "\x00", "é🎉", "\ud7ff",
-            "a\"b\\", "word " * 30]
+            "a\"b\\", "word " * 30, "y" * 1025]
 
 
 def anything(rng, depth=2):
@@ -232,10 +236,29 @@ def valid(rng, endpoint):
             return body
 
 
+def _spoil(rng, value):
+    """Changes something in a list or an object, or in one of those that it holds."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    if not keys:
+        return
+    key = rng.choice(keys)
+    if isinstance(value[key], (dict, list)) and rng.random() < 0.7:
+        _spoil(rng, value[key])
+    elif isinstance(value, dict) and rng.random() < 0.3:
+        del value[key]
+    else:
+        value[key] = anything(rng)
+
+
 def invalid(rng, endpoint):
     """A request that must be refused; nearly right."""
     while True:
-        body = valid(rng, endpoint)
+        body = copy.deepcopy(valid(rng, endpoint))
+        inner = [value for value in body.values() if isinstance(value, (dict, list))]
+        if inner and rng.random() < 0.4:
+            _spoil(rng, rng.choice(inner))
+            if endpoint.culprits(body):
+                return body
         for _ in range(rng.choice([1, 1, 1, 2])):
             name = rng.choice([rng.choice(sorted(endpoint.fields)),
                                *rng.sample(endpoint.refused, min(1, len(endpoint.refused))),
