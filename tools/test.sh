@@ -76,7 +76,8 @@ thorough() {
 }
 
 for s in "${stages[@]}"; do "$s"; done
-for data in models/SmolLM2-135M-Instruct.Q4_1.gguf models/SmolLM2-135M-Instruct/model.safetensors; do
+for data in models/SmolLM2-135M-Instruct.Q4_1.gguf models/SmolLM2-135M-Instruct/model.safetensors \
+            .cache/tokenizers/{llama3_1,qwen3,llama2}/tokenizer.json; do
   [ -f "$data" ] || printf '\nNOT TESTED: what needs %s, which could not be fetched or made\n' "$data"
 done
 printf '\nAll passed: %s (%s)\n' "${stages[*]}" "$(date +%T)"

@@ -189,9 +189,10 @@ void LocalCluster::on_exit(Child& child) {
     return;
   }
   if (!ended_) return;
-  ended_(child.name,
-         fmt::format("{}: {}", to_string(*ended), last_words(directory_ / (child.name + ".log"))),
-         ended->clean());
+  // What a killed process logged last is not why it ended.
+  std::string how = to_string(*ended);
+  if (ended->signal == 0) how += ": " + last_words(directory_ / (child.name + ".log"));
+  ended_(child.name, how, ended->clean());
 }
 
 void LocalCluster::fetch_status(std::function<void(Result<ClusterStatus>)> done) {

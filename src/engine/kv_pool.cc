@@ -26,7 +26,8 @@ Result<KvPool> KvPool::create(const protocol::KvLayout& layout, BlockCount block
                                                    "less KV memory",
                                                    blocks.value()));
   }
-  Result<PageMemory> memory = PageMemory::create(Bytes(per_block * blocks.value()), "KV pool");
+  Result<PageMemory> memory =
+      PageMemory::create(Bytes(per_block * blocks.value()), "[decode] kv_memory");
   if (!memory) return std::unexpected(memory.error());
   return KvPool(layout, blocks, std::move(*memory));
 }

@@ -20,7 +20,7 @@ Result<PrefixCache> PrefixCache::create(const protocol::KvLayout& layout, Tokens
   const BlockCount capacity(
       std::min<std::int64_t>(std::max<std::int64_t>(budget.value(), 0) / per_block, 0xFFFFFFFE));
   Result<PageMemory> memory =
-      PageMemory::create(Bytes(per_block * capacity.value()), "prefix cache");
+      PageMemory::create(Bytes(per_block * capacity.value()), "[prefill] prefix_cache");
   if (!memory) return std::unexpected(memory.error());
   return PrefixCache(layout, policy::PrefixIndex(block_tokens, capacity), std::move(*memory));
 }

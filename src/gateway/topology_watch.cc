@@ -66,8 +66,9 @@ void TopologyWatch::on_answer(const Result<net::HttpClient::Whole>& answer) {
     if (trouble.empty())
       log::info("controller {}:{} answers again", controller_.host, controller_.port);
     else
-      log::warn("controller {}:{}: {}; serving on with the last topology", controller_.host,
-                controller_.port, trouble);
+      log::warn("controller {}:{}: {}; {}", controller_.host, controller_.port, trouble,
+                revision_ > 0 ? "serving on with the last topology"
+                              : "nothing can be served until it tells of instances");
   }
   connected_ = trouble.empty();
   if (connected_) {

@@ -39,6 +39,10 @@ class RequestParser {
   State state() const { return state_; }
   const HttpProblem& problem() const { return problem_; }
 
+  std::size_t body_bytes() const { return request_.body.size(); }  // collected so far
+  // Nobody wants the request any more: what was collected goes, and nothing more is taken.
+  void abandon();
+
   // From kBody on:
   bool keep_alive() const { return keep_alive_; }
   int version_minor() const { return version_minor_; }

@@ -45,6 +45,29 @@ TEST_F(HttpServerTest, AClientStillSendingABodyTooLargeReadsThe413) {
   EXPECT_FALSE(client.was_reset());
 }
 
+TEST_F(HttpServerTest, BodiesTogetherAreBounded) {
+  HttpLimits limits;
+  limits.bodies_bytes_max = Bytes(1000);
+  limits.idle_timeout = 20ms;  // answers are read to the end of their connection
+  serve(answer_ok, limits);
+  const std::string head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 600\r\n\r\n";
+  for (int round = 0; round < 3; ++round) {  // what was held is given back
+    RawSocket first = RawSocket::to(port_);
+    first.send(head + std::string(500, 'x'));
+    EXPECT_TRUE(answer_to(port_, kGet).starts_with("HTTP/1.1 200 ")) << "and now it has been read";
+    const std::string second = answer_to(port_, head + std::string(590, 'x'));
+    EXPECT_TRUE(second.starts_with("HTTP/1.1 503 ")) << second;
+    first.send(std::string(100, 'x'));
+    EXPECT_NE(first.read_until("HTTP/1.1 200 OK").find("200 OK"), std::string::npos);
+    {
+      RawSocket gone = RawSocket::to(port_);
+      gone.send(head + std::string(590, 'x'));
+    }
+    EXPECT_TRUE(answer_to(port_, kGet).starts_with("HTTP/1.1 200 ")) << "and that it has gone";
+  }
+  EXPECT_TRUE(answer_to(port_, head + std::string(600, 'x')).starts_with("HTTP/1.1 200 "));
+}
+
 TEST_F(HttpServerTest, SlowHeadersAndBodiesEndWith408IdleConnectionsSilently) {
   HttpLimits limits;
   limits.header_timeout = 30ms;

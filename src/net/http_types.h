@@ -33,6 +33,8 @@ struct HttpLimits {
   Bytes header_bytes_max{64 * 1024};  // request line and all fields, line ends included
   int headers_max = 100;
   Bytes body_bytes_max{10 * 1024 * 1024};
+  // Of all bodies that are being received, together; a server that holds more answers with 503.
+  Bytes bodies_bytes_max{256 * 1024 * 1024};
   // First byte to end of headers: slow-header attacks.
   Duration header_timeout{std::chrono::seconds(10)};
   Duration body_timeout{std::chrono::seconds(60)};

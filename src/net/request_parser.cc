@@ -200,6 +200,11 @@ void RequestParser::read_body(std::string_view& input) {
   }
 }
 
+void RequestParser::abandon() {
+  request_ = {};
+  state_ = State::kFailed;
+}
+
 HttpRequest RequestParser::take() {
   CHECK(state_ == State::kComplete);
   HttpRequest request = std::move(request_);

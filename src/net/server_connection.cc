@@ -101,7 +101,14 @@ void ServerConnection::parse(std::string_view bytes) {
     phase_since_ = now;
     if (parser_.take_expect_continue()) queue(kContinue);
   }
+  count_body(parser_.body_bytes());
   if (after == State::kFailed) return refuse(parser_.problem());
+  const auto most = static_cast<std::size_t>(context_->limits.bodies_bytes_max.value());
+  if (after == State::kBody && context_->body_bytes > most) {
+    parser_.abandon();
+    count_body(0);
+    return refuse({503, "more is being received than this server can hold; try again later"});
+  }
   if (after == State::kComplete) {
     backlog_.assign(bytes.substr(used));
     return begin_response();
@@ -109,10 +116,16 @@ void ServerConnection::parse(std::string_view bytes) {
   update_deadline();
 }
 
+void ServerConnection::count_body(std::size_t bytes) {
+  context_->body_bytes += bytes - body_counted_;  // modulo 2^64, which a sum bears
+  body_counted_ = bytes;
+}
+
 void ServerConnection::begin_response() {
   phase_ = Phase::kResponding;
   update_deadline();
   HttpRequest request = parser_.take();
+  count_body(0);
   request.peer = peer_;
   request.received = received_;
   close_after_ = !parser_.keep_alive() || context_->stopping;
@@ -293,6 +306,7 @@ void ServerConnection::close(bool reset, bool tell_handler) {
   if (phase_ == Phase::kClosed) return;
   const auto self = shared_from_this();
   phase_ = Phase::kClosed;
+  count_body(0);
   timer_.stop();
   watch_ = FdWatch();
   if (reset) reset_on_close(socket_.get());

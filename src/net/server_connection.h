@@ -30,7 +30,8 @@ struct ServerContext {
   // All reads go through this one buffer: an idle connection holds none.
   std::vector<char> read_buffer = std::vector<char>(64 * 1024);
   HttpDate date;
-  bool stopping = false;  // no further request on any connection
+  bool stopping = false;       // no further request on any connection
+  std::size_t body_bytes = 0;  // of requests that are being received
   std::unordered_map<ServerConnection*, std::shared_ptr<ServerConnection>> connections;
 };
 
@@ -58,6 +59,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void take_input(std::string_view bytes);
   bool accepts_input() const;
   void parse(std::string_view bytes);
+  void count_body(std::size_t bytes);
   void begin_response();
   void on_end_of_input();
   void probe_peer();
@@ -88,6 +90,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   DeadlineTimer timer_;
   std::string peer_;
   RequestParser parser_;
+  std::size_t body_counted_ = 0;  // this connection's part of context_->body_bytes
   Phase phase_ = Phase::kReading;
   bool close_after_ = false;  // no further request after this response
   bool input_ended_ = false;  // the peer has ended its sending side

@@ -206,3 +206,19 @@ def test_stop_string_across_the_seam(cluster, rng):
         seen = streams.completions(cluster, [stopped], observe=KillAt(cluster, plan))
         streams.assert_same(expected, seen)
         cluster.wait_complete()
+
+
+@pytest.mark.parametrize("kernels", ["reference", "auto"])
+def test_bf16_goes_on_with_the_same_tokens(start_cluster, rng, kernels):
+    """The same with BF16 weights and KV: rounding, too, is the same wherever it is done."""
+    cluster = start_cluster(prefill=2, decode=2,
+                            config={"model": {"dtype": "bf16", "kernels": kernels}})
+    for _ in range(3):
+        bodies = long_streams(rng.randrange(2**40), 12)
+        expected = undisturbed(cluster, bodies)
+        plan = [(rng.randrange(12), rng.randrange(1, STREAM_TOKENS // 2), victim)
+                for victim in (*cluster.instances("decode"), cluster.instances("prefill")[0])]
+        streams.assert_same(expected, streams.completions(cluster, bodies,
+                                                          observe=KillAt(cluster, plan)))
+        cluster.wait_complete()
+    cluster.check_and_end()

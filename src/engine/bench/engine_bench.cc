@@ -152,16 +152,22 @@ void bench_model(const Weights& weights, const Kernels& kernels, int threads) {
   std::vector<TokenId> tokens(kPrompt);
   for (std::size_t i = 0; i < tokens.size(); ++i)
     tokens[i] = static_cast<TokenId>(i * 7919 % static_cast<std::size_t>(transformer.vocab()));
-  {
-    Batch batch(layout, 1, kPrompt);
-    const Segment segment{.tokens = tokens, .kv = batch.views[0], .logits_rows = 1};
-    const Median median = measure(7, [&](int) { transformer.forward(std::span(&segment, 1)); });
-    const double operations = (work.operations - head) * kPrompt + head;
+  for (const std::int64_t count : {1, 8, 32}) {
+    const std::int64_t each = kPrompt / count;
+    Batch batch(layout, count, each);
+    std::vector<Segment> step;
+    for (const KvView& view : batch.views) {
+      step.push_back({.tokens = std::span(tokens).first(static_cast<std::size_t>(each)),
+                      .kv = view,
+                      .logits_rows = 1});
+    }
+    const Median median = measure(7, [&](int) { transformer.forward(step); });
+    const double operations =
+        (work.operations - head) * kPrompt + head * static_cast<double>(count);
     fmt::print(
-        "prefill {} tokens:         {:>6.0f} tokens/s (best {:.0f}, spread {:.0f}%), best is "
-        "{:.0f}% of peak\n",
-        kPrompt, kPrompt / median.seconds, kPrompt / median.best, 100 * median.spread,
-        100 * operations / median.best / peak);
+        "prefill batch {:>2} of {} tokens: {:>6.0f} tokens/s (spread {:.0f}%), {:.0f}% of peak\n",
+        count, each, kPrompt / median.seconds, 100 * median.spread,
+        100 * operations / median.seconds / peak);
   }
   for (const std::int64_t count : {1, 8, 32}) {
     Batch batch(layout, count, kContext + 1);
