@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build pkg-config ccache git curl ca-certificates
   libboost1.81-dev           # Asio: event loop
-  libssl-dev                 # TLS
+  libssl-dev openssl         # TLS; certificates for the tests
   libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev
   libspdlog-dev libfmt-dev prometheus-cpp-dev
   libucx-dev                 # KV transport

@@ -8,27 +8,19 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/http_stream.h"
+#include "cli/server_flags.h"
 #include "cli/settings.h"
 
 namespace pd::cli {
 namespace {
 
 struct ChatFlags {
-  std::string server = "127.0.0.1:8000";
+  ServerFlags server;
   std::string model;
-  std::string key;
   std::string system;
   double temperature = 0.3;  // small models ramble at 1, the API's default
   int max_tokens = 512;
 };
-
-// "http://host:port/v1" as people copy it, or "host:port".
-std::string bare_address(std::string url) {
-  if (url.starts_with("http://")) url.erase(0, 7);
-  url = url.substr(0, url.find('/'));
-  const bool has_port = url.rfind(':') != std::string::npos && !url.ends_with(']');
-  return has_port ? url : url + ":8000";
-}
 
 // Without the control characters that a terminal would obey (C0 but tab and line end, DEL, C1):
 // what a model says is text.
@@ -46,41 +38,19 @@ std::string harmless(std::string_view text) {
   return out;
 }
 
-// The first model that the server has.
-Result<std::string> first_model(const net::HttpAddress& address, const std::string& key) {
-  net::HttpCall call;
-  call.address = address;
-  call.method = "GET";
-  call.target = "/v1/models";
-  if (!key.empty()) call.headers = {{"authorization", "Bearer " + key}};
-  auto answer = net::fetch_blocking(std::move(call));
-  if (!answer) return std::unexpected(answer.error());
-  const auto json = nlohmann::json::parse(answer->body, nullptr, false);
-  if (answer->status != 200 || !json.is_object() || !json.contains("data") ||
-      !json["data"].is_array() || json["data"].empty() || !json["data"][0].is_object() ||
-      !json["data"][0].contains("id") || !json["data"][0]["id"].is_string()) {
-    return error(ErrorCode::kUnavailable, fmt::format("/v1/models answers HTTP {}: {}",
-                                                      answer->status, answer->body.substr(0, 200)));
-  }
-  return json["data"][0]["id"].get<std::string>();
-}
-
 int run(const ChatFlags& flags) {
-  if (flags.server.starts_with("https://"))
-    return fail("https is not supported by this command; use an http address");
-  auto address = net::parse_address(bare_address(flags.server));
-  if (!address) return fail(address.error());
+  const auto server = flags.server.resolve();
+  if (!server) return fail(server.error());
   std::string model = flags.model;
   if (model.empty()) {
-    auto found = first_model(*address, flags.key);
+    auto found = first_model(*server);
     if (!found)
-      return fail(fmt::format("{}: {}; is the server running? (pdserve up)", flags.server,
+      return fail(fmt::format("{}: {}; is the server running? (pdserve up)", flags.server.url,
                               found.error().message));
     model = *found;
   }
   const bool terminal = ::isatty(0) == 1;
-  if (terminal) tell("{} at {}. An empty line, /exit or Ctrl-D ends.\n", model, flags.server);
-  const StreamTarget target{*address, "/v1/chat/completions", flags.key};
+  if (terminal) tell("{} at {}. An empty line, /exit or Ctrl-D ends.\n", model, flags.server.url);
   nlohmann::json messages = nlohmann::json::array();
   if (!flags.system.empty()) messages.push_back({{"role", "system"}, {"content", flags.system}});
   int exit_status = 0;
@@ -95,7 +65,8 @@ int run(const ChatFlags& flags) {
                         {"max_tokens", flags.max_tokens}};
     body["temperature"] = flags.temperature;
     const auto answer =
-        stream_answer(target, body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
+        stream_answer(*server, "/chat/completions",
+                      body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
                       [](std::string_view text) { tell("{}", harmless(text)); });
     tell("\n");
     if (!answer) {
@@ -117,10 +88,8 @@ Command add_chat(CLI::App& root) {
   CLI::App* app = root.add_subcommand(
       "chat", "talk to any OpenAI-compatible server in the terminal, streaming");
   auto flags = std::make_shared<ChatFlags>();
-  app->add_option("server", flags->server, "its address (default 127.0.0.1:8000)")
-      ->type_name("URL");
+  flags->server.add_to(*app);
   app->add_option("--model", flags->model, "model to ask for; default: the server's first");
-  app->add_option("--key", flags->key, "API key");
   app->add_option("--system", flags->system, "system message");
   app->add_option("--temperature", flags->temperature, "0: always the likeliest token; default 0.3")
       ->check(CLI::Range(0.0, 2.0));

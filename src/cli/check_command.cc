@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -163,6 +164,22 @@ void check_access(const protocol::Config& config, Findings& findings) {
   }
 }
 
+void check_certificate(const protocol::Config& config, Findings& findings) {
+  const protocol::GatewaySection& gateway = config.gateway;
+  if (gateway.tls_certificate.empty()) return;
+  const auto certificate = read_file(gateway.tls_certificate, 1 << 20);
+  if (!certificate)
+    return findings.bad("[gateway] tls_certificate: " + certificate.error().message);
+  const auto key = read_file(gateway.tls_key, 1 << 20);
+  if (!key) return findings.bad("[gateway] tls_key: " + key.error().message);
+  const auto context = net::TlsServerContext::create(*certificate, *key);
+  if (!context) return findings.bad("[gateway] tls_certificate: " + context.error().message);
+  const auto days = ((*context)->not_after() - std::time(nullptr)) / 86'400;
+  if ((*context)->not_after() <= std::time(nullptr))
+    return findings.bad("[gateway] tls_certificate: has ended; renew it");
+  findings.good(fmt::format("certificate {}, {} days left", gateway.tls_certificate, days));
+}
+
 // Moves `size` random bytes from `from` to `to` and compares digests; the bytes' rate and carrier
 // in the finding.
 Status move_kv(transfer::KvTransport& from, transfer::KvTransport& to, Bytes size,
@@ -265,6 +282,7 @@ int run(const CommonFlags& flags, const std::string& controller) {
   check_model(*config, findings);
   check_listeners(*config, findings);
   check_directory(*config, findings);
+  check_certificate(*config, findings);
   check_access(*config, findings);
   check_transfer(*config, findings);
   return findings.exit_status();

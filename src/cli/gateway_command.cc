@@ -103,6 +103,7 @@ int run(const GatewayFlags& flags) {
   options.created = std::time(nullptr);
 
   options.access_file = config->gateway.access_file;
+  options.certificate = {config->gateway.tls_certificate, config->gateway.tls_key};
   options.access_log = config->gateway.access_log;
   auto admin = admin_options(*config, *secret);
   if (!admin) return fail(admin.error());

@@ -52,16 +52,11 @@ void SseReader::feed(std::string_view bytes, const std::function<void(std::strin
   }
 }
 
-Result<std::string> stream_answer(const StreamTarget& target, const std::string& body,
+Result<std::string> stream_answer(const Server& server, const std::string& path,
+                                  const std::string& body,
                                   const std::function<void(std::string_view)>& on_text) {
   net::EventLoop loop;
-  net::HttpClient http(loop);
-  net::HttpCall call;
-  call.address = target.address;
-  call.target = target.path;
-  call.headers = {{"content-type", "application/json"}};
-  if (!target.key.empty()) call.headers.emplace_back("authorization", "Bearer " + target.key);
-  call.body = body;
+  net::HttpClient http(loop, server.client_options());
 
   int status = 0;
   std::string plain, whole;
@@ -83,17 +78,18 @@ Result<std::string> stream_answer(const StreamTarget& target, const std::string&
     whole += text;
     if (!text.empty()) on_text(text);
   };
-  http.call(std::move(call), {[&](int code, const std::vector<net::Header>&) { status = code; },
-                              [&](std::string_view bytes) {
-                                if (status == 200)
-                                  reader.feed(bytes, on_event);
-                                else
-                                  plain += bytes;
-                              },
-                              [&](const Status& end) {
-                                if (!end) failure = end.error();
-                                loop.stop();
-                              }});
+  http.call(server.call("POST", path, body),
+            {[&](int code, const std::vector<net::Header>&) { status = code; },
+             [&](std::string_view bytes) {
+               if (status == 200)
+                 reader.feed(bytes, on_event);
+               else
+                 plain += bytes;
+             },
+             [&](const Status& end) {
+               if (!end) failure = end.error();
+               loop.stop();
+             }});
   loop.run();
   if (failure) return std::unexpected(*failure);
   if (status != 200) return error(ErrorCode::kUnavailable, message_of(plain, status));

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "base/result.h"
-#include "net/http_client.h"
+#include "cli/server_flags.h"
 
 namespace pd::cli {
 
@@ -22,15 +22,10 @@ class SseReader {
   std::string data_;
 };
 
-struct StreamTarget {
-  net::HttpAddress address;
-  std::string path;  // "/v1/chat/completions"
-  std::string key;   // API key; empty: none
-};
-
-// Sends `body` (with "stream": true) and calls `on_text` with each piece of text. Blocks the
-// caller. Errors carry the server's own message.
-Result<std::string> stream_answer(const StreamTarget& target, const std::string& body,
+// Sends `body` to `path` below the server's base (with "stream": true) and calls `on_text` with
+// each piece of text. Blocks the caller. Errors carry the server's own message.
+Result<std::string> stream_answer(const Server& server, const std::string& path,
+                                  const std::string& body,
                                   const std::function<void(std::string_view)>& on_text);
 
 }  // namespace pd::cli

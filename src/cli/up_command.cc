@@ -178,7 +178,8 @@ class UpRun {
     if (host == "::" || host == "[::]") host = "::1";
     const bool bare_ipv6 = host.find(':') != std::string::npos && !host.starts_with('[');
     const std::string url =
-        fmt::format("http://{}:{}", bare_ipv6 ? "[" + host + "]" : host, cluster_->gateway_port());
+        fmt::format("{}://{}:{}", config_.gateway.tls_certificate.empty() ? "http" : "https",
+                    bare_ipv6 ? "[" + host + "]" : host, cluster_->gateway_port());
     if (!flags_.no_question) ask_question(host);
     url_ = url;
     if (!write_state()) return;
@@ -224,12 +225,15 @@ class UpRun {
       body["messages"] = {{{"role", "user"}, {"content", question}}};
     else
       body["prompt"] = question;
-    const StreamTarget target{{host, cluster_->gateway_port()},
-                              has_template_ ? "/v1/chat/completions" : "/v1/completions",
-                              cluster_->secret()};
+    Server server{{host, cluster_->gateway_port(), !config_.gateway.tls_certificate.empty()},
+                  "/v1",
+                  cluster_->secret(),
+                  nullptr};
+    // It is the process that we have just started.
+    if (server.address.tls) server.tls = net::TlsClientContext::unchecked().value_or(nullptr);
     tell("\n> {}\n", question);
-    const auto answer =
-        stream_answer(target, body.dump(), [](std::string_view text) { tell("{}", text); });
+    const auto answer = stream_answer(server, has_template_ ? "/chat/completions" : "/completions",
+                                      body.dump(), [](std::string_view text) { tell("{}", text); });
     tell("\n\n");
     if (!answer) fail("the first question failed: " + answer.error().message);
   }

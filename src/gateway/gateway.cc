@@ -65,6 +65,14 @@ std::int64_t unix_milliseconds() {
 Result<std::unique_ptr<Gateway>> Gateway::create(net::EventLoop& loop, const model::Model& model,
                                                  GatewayOptions options) {
   std::unique_ptr<Gateway> gateway(new Gateway(loop, model, std::move(options)));
+  if (!gateway->options_.certificate.certificate.empty()) {
+    auto files = CertificateFiles::open(
+        loop, gateway->options_.certificate, gateway->metrics_,
+        [raw = gateway.get()](auto context) { raw->server_->use_tls(std::move(context)); });
+    if (!files) return std::unexpected(files.error());
+    gateway->certificate_ = std::move(*files);
+    gateway->options_.http.tls = gateway->certificate_->context();
+  }
   auto server = net::HttpServer::create(
       loop, gateway->options_.http,
       [raw = gateway.get()](net::HttpRequest request, net::HttpResponse response) {

@@ -16,6 +16,7 @@
 #include "gateway/access_log.h"
 #include "gateway/admin.h"
 #include "gateway/answer.h"
+#include "gateway/certificate_files.h"
 #include "gateway/leg_driver.h"
 #include "gateway/prepare.h"
 #include "gateway/request_book.h"
@@ -37,6 +38,7 @@ struct GatewayOptions {
   Duration request_limit{std::chrono::seconds(600)};
   policy::DispatcherOptions dispatcher;
   std::string access_file;            // keys and tenants; empty: none are asked for
+  CertificatePaths certificate;       // empty: without TLS
   std::string access_log;             // a line for each request; empty: none
   std::optional<AdminOptions> admin;  // nullopt: no such port
   std::uint64_t seed = 0;             // of request ids and of seeds that clients leave open
@@ -96,6 +98,7 @@ class Gateway {
   AnswerMetrics answer_metrics_;
   Access access_;
   std::unique_ptr<WatchedFile> access_file_;
+  std::unique_ptr<CertificateFiles> certificate_;
   std::unique_ptr<AccessLog> access_log_;
   RequestBook book_;
   Rng rng_;

@@ -66,9 +66,9 @@ void ClientConnection::connect_to_next() {
       last_failure_ = std::move(socket.error());
       continue;
     }
-    socket_ = std::move(*socket);
-    watch_peer(socket_.get(), options_.vanished_after);
-    auto watch = FdWatch::create(loop_, socket_.get(),
+    socket_ = StreamSocket(std::move(*socket));
+    watch_peer(socket_.fd(), options_.vanished_after);
+    auto watch = FdWatch::create(loop_, socket_.fd(),
                                  {.on_readable = [this] { on_readable(); },
                                   .on_writable = [this] { on_writable(); },
                                   .on_hangup = {}});
@@ -84,10 +84,38 @@ void ClientConnection::connect_to_next() {
 }
 
 void ClientConnection::on_connected() {
-  if (const int number = connect_error(socket_.get()); number != 0) {
+  if (const int number = connect_error(socket_.fd()); number != 0) {
     last_failure_ = unavailable(
         fmt::format("cannot connect to {}: {}", to_string(address_), std::strerror(number)));
     return connect_to_next();
+  }
+  if (address_.tls) {
+    phase_ = Phase::kHandshake;
+    if (options_.tls == nullptr) {
+      return fail({ErrorCode::kInvalidArgument,
+                   fmt::format("{} is to be reached by https, and no trust is configured for that",
+                               to_string(address_))});
+    }
+    if (Status begun = socket_.begin_tls(options_.tls, address_.host); !begun)
+      return fail(std::move(begun.error()));
+    return shake_hands();
+  }
+  prepare(std::move(call_));
+  begin_call();
+}
+
+void ClientConnection::shake_hands() {
+  switch (socket_.handshake()) {
+    case StreamSocket::Handshake::kWaitsToRead:
+      return watch_.arm_readable();
+    case StreamSocket::Handshake::kWaitsToWrite:
+      return watch_.arm_writable();
+    case StreamSocket::Handshake::kPlainHttp:
+    case StreamSocket::Handshake::kFailed:
+      return fail(
+          unavailable(fmt::format("no TLS with {}: {}", to_string(address_), socket_.failure())));
+    case StreamSocket::Handshake::kDone:
+      break;
   }
   prepare(std::move(call_));
   begin_call();
@@ -118,12 +146,12 @@ void ClientConnection::begin_call() {
   // What has arrived on an idle connection, its end or bytes that would pass for the response, is
   // looked for before the request goes out.
   if (used_before_) {
-    const IoResult got = receive(socket_.get(), owner_.read_buffer());
+    const IoResult got = socket_.receive(owner_.read_buffer());
     if (got.outcome == IoOutcome::kDone) return on_unasked_bytes();
     if (got.outcome != IoOutcome::kWouldBlock) return on_end_of_stream(got.error_number);
   }
   awaiting_acknowledgement_ = used_before_;
-  if (used_before_) acknowledged_before_ = bytes_acknowledged(socket_.get());
+  if (used_before_) acknowledged_before_ = bytes_acknowledged(socket_.fd());
   watch_.arm_readable();
   send_more();
 }
@@ -131,7 +159,7 @@ void ClientConnection::begin_call() {
 void ClientConnection::send_more() {
   const std::string_view wire = call_->wire;
   while (sent_ < wire.size()) {
-    const IoResult put = transmit(socket_.get(), wire.substr(sent_));
+    const IoResult put = socket_.transmit(wire.substr(sent_));
     if (put.outcome == IoOutcome::kError) {
       // The server may have answered before it closed (413): what it said comes first.
       return on_readable();
@@ -155,15 +183,21 @@ void ClientConnection::move_deadline() {
 void ClientConnection::on_writable() {
   const auto self = shared_from_this();
   if (phase_ == Phase::kConnecting) return on_connected();
+  if (phase_ == Phase::kHandshake) return shake_hands();
+  if (socket_.receive_waits_to_write()) on_readable();
   if (phase_ == Phase::kBusy) send_more();
 }
 
 void ClientConnection::on_readable() {
   const auto self = shared_from_this();
+  if (phase_ == Phase::kHandshake) return shake_hands();
   std::vector<char>& buffer = owner_.read_buffer();
   for (int round = 0; round < kReadsPerWake; ++round) {
-    const IoResult got = receive(socket_.get(), buffer);
-    if (got.outcome == IoOutcome::kWouldBlock) break;
+    const IoResult got = socket_.receive(buffer);
+    if (got.outcome == IoOutcome::kWouldBlock) {
+      if (socket_.receive_waits_to_write()) watch_.arm_writable();
+      break;
+    }
     if (got.outcome != IoOutcome::kDone) return on_end_of_stream(got.error_number);
     if (phase_ == Phase::kIdle || !request_begun_) return on_unasked_bytes();
     consume({buffer.data(), got.bytes});
@@ -254,7 +288,8 @@ void ClientConnection::finish_call(bool input_left) {
 // Whole requests that reached the peer's system may have been acted on; others cannot.
 bool ClientConnection::server_may_have_acted() const {
   if (sent_ < call_->wire.size()) return false;
-  const std::uint64_t acknowledged = bytes_acknowledged(socket_.get()) - acknowledged_before_;
+  // Under TLS this counts what was sent encrypted, which is longer: an error to the safe side.
+  const std::uint64_t acknowledged = bytes_acknowledged(socket_.fd()) - acknowledged_before_;
   return acknowledged >= call_->wire.size();
 }
 
@@ -289,7 +324,7 @@ void ClientConnection::on_deadline() {
   }
   if (awaiting_acknowledgement_) {
     awaiting_acknowledgement_ = false;
-    if (bytes_acknowledged(socket_.get()) == acknowledged_before_) {
+    if (bytes_acknowledged(socket_.fd()) == acknowledged_before_) {
       return lose(unavailable(
           fmt::format("{} does not answer on a kept-alive connection", to_string(address_))));
     }
@@ -305,8 +340,7 @@ void ClientConnection::close(bool reset) {
   phase_ = Phase::kClosed;
   timer_.stop();
   watch_ = FdWatch();
-  if (reset && socket_) reset_on_close(socket_.get());
-  socket_.reset();
+  reset ? socket_.close_by_reset() : socket_.close_in_order();
   call_.reset();
 }
 

@@ -9,11 +9,11 @@
 #include <string_view>
 #include <vector>
 
-#include "base/unique_fd.h"
 #include "net/deadline_timer.h"
 #include "net/fd_watch.h"
 #include "net/http_client.h"
 #include "net/http_parser.h"
+#include "net/stream_socket.h"
 #include "net/tcp_socket.h"
 
 namespace pd::net {
@@ -65,10 +65,11 @@ class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
   const HttpAddress& address() const { return address_; }
 
  private:
-  enum class Phase { kResolving, kConnecting, kBusy, kIdle, kClosed };
+  enum class Phase { kResolving, kConnecting, kHandshake, kBusy, kIdle, kClosed };
 
   void connect_to_next();
   void on_connected();
+  void shake_hands();
   void prepare(std::shared_ptr<ClientCall> call);
   void begin_call();
   void send_more();
@@ -91,7 +92,7 @@ class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
   const HttpAddress address_;
   Phase phase_ = Phase::kResolving;
   std::vector<SocketAddress> candidates_;  // not tried yet, in reverse order
-  UniqueFd socket_;
+  StreamSocket socket_;
   FdWatch watch_;
   DeadlineTimer timer_;
   std::shared_ptr<ClientCall> call_;

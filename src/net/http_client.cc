@@ -213,9 +213,9 @@ int HttpClient::calls_under_way() const {
   return static_cast<int>(impl_->under_way.size() + impl_->refused.size());
 }
 
-Result<HttpClient::Whole> fetch_blocking(HttpCall call) {
+Result<HttpClient::Whole> fetch_blocking(HttpCall call, HttpClientOptions options) {
   EventLoop loop;
-  HttpClient client(loop);
+  HttpClient client(loop, std::move(options));
   Result<HttpClient::Whole> result = error(ErrorCode::kInternal, "the call has not ended");
   client.fetch(std::move(call), [&](Result<HttpClient::Whole> whole) {
     result = std::move(whole);
@@ -243,6 +243,39 @@ Result<HttpAddress> parse_address(std::string_view text) {
     return refuse();
   }
   return HttpAddress{std::string(host), static_cast<std::uint16_t>(*number)};
+}
+
+Result<HttpUrl> parse_url(std::string_view text) {
+  const auto refuse = [text] {
+    return invalid(
+        fmt::format("'{}' is not a URL: write http://host:port or https://host/path", text));
+  };
+  HttpUrl out;
+  const std::size_t scheme_end = text.find("://");
+  std::string_view rest = text;
+  if (scheme_end != std::string_view::npos) {
+    const std::string scheme = to_lower(text.substr(0, scheme_end));
+    if (scheme != "http" && scheme != "https") return refuse();
+    out.address.tls = scheme == "https";
+    rest = text.substr(scheme_end + 3);
+  }
+  const std::size_t slash = std::min(rest.find('/'), rest.size());
+  std::string authority(rest.substr(0, slash));
+  out.path = rest.substr(slash);
+  while (out.path.ends_with('/')) out.path.pop_back();
+  if (!out.path.empty() && (!is_target(out.path) || out.path.find_first_of("?#") != out.path.npos))
+    return refuse();
+  // A colon outside brackets parts the port; without one a scheme has its own.
+  const std::size_t colon = authority.rfind(':');
+  const bool has_port =
+      colon != std::string::npos && authority.find(']', colon) == std::string::npos;
+  if (!has_port && scheme_end == std::string_view::npos) return refuse();
+  if (!has_port) authority += out.address.tls ? ":443" : ":80";
+  auto address = parse_address(authority);
+  if (!address) return refuse();
+  out.address.host = std::move(address->host);
+  out.address.port = address->port;
+  return out;
 }
 
 std::string to_string(const HttpAddress& address) {

@@ -13,17 +13,27 @@
 #include "base/result.h"
 #include "net/event_loop.h"
 #include "net/http_types.h"
+#include "net/tls.h"
 
 namespace pd::net {
 
 struct HttpAddress {
   std::string host;  // an IP address, or a name that is resolved once per connection
   std::uint16_t port = 0;
+  bool tls = false;  // HttpClientOptions::tls says whom to trust
   auto operator<=>(const HttpAddress&) const = default;
 };
 // "127.0.0.1:8000", "[::1]:8000"
 Result<HttpAddress> parse_address(std::string_view text);
 std::string to_string(const HttpAddress& address);
+
+// "http://127.0.0.1:8000", "https://api.example.com/v1": an address and what every target begins
+// with, without a final slash. "127.0.0.1:8000" passes for http.
+struct HttpUrl {
+  HttpAddress address;
+  std::string path;  // "/v1"; empty: none
+};
+Result<HttpUrl> parse_url(std::string_view text);
 
 struct HttpCall {
   HttpAddress address;
@@ -62,6 +72,7 @@ struct HttpClientOptions {
   // A machine that has vanished without a word ends the call after this, also one without a
   // read_timeout. A process that merely hangs does not: its system answers for it.
   Duration vanished_after{std::chrono::seconds(20)};
+  std::shared_ptr<const TlsClientContext> tls;  // for addresses with tls; null: they are refused
 };
 
 class HttpClient {
@@ -95,6 +106,6 @@ class HttpClient {
 };
 
 // For programs without a loop (command line): runs one call to its end on a private loop.
-Result<HttpClient::Whole> fetch_blocking(HttpCall call);
+Result<HttpClient::Whole> fetch_blocking(HttpCall call, HttpClientOptions options = {});
 
 }  // namespace pd::net

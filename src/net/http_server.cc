@@ -83,7 +83,8 @@ void HttpServer::Impl::admit(UniqueFd socket, const SocketAddress& peer) {
     return refuse(std::move(socket), "the server has as many connections as it accepts");
   }
   watch_peer(socket.get(), context->limits.write_timeout);
-  auto connection = std::make_shared<ServerConnection>(context, std::move(socket), peer.text());
+  auto connection =
+      std::make_shared<ServerConnection>(context, StreamSocket(std::move(socket)), peer.text());
   context->connections.emplace(connection.get(), connection);
   if (!connection->start()) {
     ++refused;
@@ -108,6 +109,8 @@ void HttpServer::Impl::refuse(UniqueFd socket, const char* reason) {
                                 .content_length = body.size(),
                                 .close = true,
                                 .date = context->date.at(std::time(nullptr))});
+  // Under TLS the answer would need a handshake first, which costs more than the refusal saves.
+  if (context->tls != nullptr) return;
   // What has arrived is read first: unread input would turn the close into a reset, and the answer
   // would be lost.
   static_cast<void>(receive(socket.get(), context->read_buffer));
@@ -139,6 +142,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::create(EventLoop& loop,
   const auto port = local_port(listener->get());
   if (!port) return std::unexpected(port.error());
   impl->listener = std::move(*listener);
+  impl->context->tls = options.tls;
   impl->port = *port;
   impl->reserve = reserve_descriptor();
   auto watch = FdWatch::create(loop, impl->listener.get(),
@@ -159,6 +163,9 @@ HttpServer::~HttpServer() {
 std::uint16_t HttpServer::port() const { return impl_->port; }
 int HttpServer::connections() const { return static_cast<int>(impl_->context->connections.size()); }
 std::uint64_t HttpServer::connections_refused() const { return impl_->refused; }
+void HttpServer::use_tls(std::shared_ptr<const TlsServerContext> tls) {
+  impl_->context->tls = std::move(tls);
+}
 void HttpServer::stop_accepting() { impl_->stop_accepting(); }
 void HttpServer::close_all() { impl_->close_all(/*tell_handlers=*/true); }
 

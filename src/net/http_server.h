@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "net/event_loop.h"
 #include "net/http_types.h"
+#include "net/tls.h"
 
 namespace pd::net {
 
@@ -59,6 +60,7 @@ struct HttpServerOptions {
   std::string host = "127.0.0.1";
   std::uint16_t port = 0;  // 0: the kernel chooses
   HttpLimits limits;
+  std::shared_ptr<const TlsServerContext> tls;  // null: without TLS
 };
 
 class HttpServer {
@@ -76,6 +78,8 @@ class HttpServer {
   // Connections not served: over connections_max or out of descriptors; answered with 503 if that
   // was possible.
   std::uint64_t connections_refused() const;
+  // A renewed certificate, for connections from here on. Only for a server that was made with one.
+  void use_tls(std::shared_ptr<const TlsServerContext> tls);
   void stop_accepting();  // established connections go on; idle kept-alive ones are closed
   void close_all();       // cuts them
 

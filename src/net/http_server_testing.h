@@ -31,22 +31,25 @@ class HttpServerTest : public ::testing::Test {
     }
   }
 
-  void serve(HttpServer::Handler handler, HttpLimits limits = {}) {
-    auto created = HttpServer::create(loop_, {.limits = limits}, std::move(handler));
+  void serve(HttpServer::Handler handler, HttpLimits limits = {},
+             std::shared_ptr<const TlsServerContext> tls = nullptr) {
+    auto created =
+        HttpServer::create(loop_, {.limits = limits, .tls = std::move(tls)}, std::move(handler));
     ASSERT_TRUE(created.has_value()) << created.error().message;
     server_ = std::move(*created);
     port_ = server_->port();
     thread_ = std::jthread([this] { loop_.run(); });
   }
   // A handler that keeps its response for the test and says so through arrived_.
-  void serve_and_keep(HttpLimits limits = {}) {
+  void serve_and_keep(HttpLimits limits = {},
+                      std::shared_ptr<const TlsServerContext> tls = nullptr) {
     serve(
         [this](HttpRequest request, HttpResponse response) {
           response.on_close([this] { closed_.push(1); });
           kept_.push_back(response);
           arrived_.push(std::move(request.target));
         },
-        limits);
+        limits, std::move(tls));
   }
   // Runs on the loop's thread; returns when it has run.
   template <typename Work>

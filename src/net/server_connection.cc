@@ -3,7 +3,7 @@
 #include <ctime>
 #include <utility>
 
-#include "net/tcp_socket.h"
+#include "base/log.h"
 
 namespace pd::net {
 namespace {
@@ -24,7 +24,7 @@ constexpr std::string_view kChunkProbe = "0";
 
 }  // namespace
 
-ServerConnection::ServerConnection(std::shared_ptr<ServerContext> context, UniqueFd socket,
+ServerConnection::ServerConnection(std::shared_ptr<ServerContext> context, StreamSocket socket,
                                    std::string peer)
     : context_(std::move(context)),
       loop_(context_->loop),
@@ -35,33 +35,68 @@ ServerConnection::ServerConnection(std::shared_ptr<ServerContext> context, Uniqu
 
 Status ServerConnection::start() {
   auto watch =
-      FdWatch::create(loop_, socket_.get(),
+      FdWatch::create(loop_, socket_.fd(),
                       {.on_readable = [this] { on_readable(); },
-                       .on_writable = [this] { pump(); },
+                       .on_writable = [this] { on_writable(); },
                        .on_hangup = [this] { close(/*reset=*/false, /*tell_handler=*/true); }});
   if (!watch) return std::unexpected(watch.error());
   watch_ = std::move(*watch);
   phase_since_ = loop_.now();
+  if (context_->tls != nullptr) {
+    if (Status begun = socket_.begin_tls(context_->tls); !begun) return begun;
+    phase_ = Phase::kHandshake;
+  }
   update_deadline();
   watch_.arm_readable();
   return {};
 }
 
-void ServerConnection::close_when_idle() {
-  if (phase_ == Phase::kReading && parser_.state() == RequestParser::State::kIdle) {
-    return close(/*reset=*/false, /*tell_handler=*/false);
+void ServerConnection::shake_hands() {
+  const auto self = shared_from_this();
+  switch (socket_.handshake()) {
+    case StreamSocket::Handshake::kWaitsToRead:
+      return watch_.arm_readable();
+    case StreamSocket::Handshake::kWaitsToWrite:
+      return watch_.arm_writable();
+    case StreamSocket::Handshake::kFailed:
+      log::debug("TLS handshake with {}: {}", peer_, socket_.failure());
+      return close(/*reset=*/false, /*tell_handler=*/true);
+    case StreamSocket::Handshake::kPlainHttp:
+      return refuse({400, "this port speaks HTTPS; use https:// in the address"});
+    case StreamSocket::Handshake::kDone:
+      break;
   }
+  phase_ = Phase::kReading;
+  phase_since_ = loop_.now();
+  update_deadline();
+  on_readable();
+}
+
+void ServerConnection::close_when_idle() {
+  const bool idle = phase_ == Phase::kReading && parser_.state() == RequestParser::State::kIdle;
+  if (idle || phase_ == Phase::kHandshake) return close(/*reset=*/false, /*tell_handler=*/false);
   close_after_ = true;
 }
 
 // --- input ---------------------------------------------------------------------------------------
 
+void ServerConnection::on_writable() {
+  const auto self = shared_from_this();
+  if (phase_ == Phase::kHandshake) return shake_hands();
+  pump();
+  if (phase_ != Phase::kClosed && socket_.receive_waits_to_write()) on_readable();
+}
+
 void ServerConnection::on_readable() {
+  if (phase_ == Phase::kHandshake) return shake_hands();
   const auto self = shared_from_this();
   std::vector<char>& buffer = context_->read_buffer;
   for (int round = 0; round < kReadsPerWake && accepts_input(); ++round) {
-    const IoResult got = receive(socket_.get(), buffer);
-    if (got.outcome == IoOutcome::kWouldBlock) break;
+    const IoResult got = socket_.receive(buffer);
+    if (got.outcome == IoOutcome::kWouldBlock) {
+      if (socket_.receive_waits_to_write()) return watch_.arm_writable();
+      break;
+    }
     if (got.outcome == IoOutcome::kEnd) return on_end_of_input();
     if (got.outcome == IoOutcome::kError) return close(/*reset=*/false, /*tell_handler=*/true);
     take_input({buffer.data(), got.bytes});
@@ -79,6 +114,7 @@ bool ServerConnection::accepts_input() const {
     case Phase::kResponding:
     case Phase::kFlushing:
       return backlog_.size() < kBacklogBytesMax;
+    case Phase::kHandshake:
     case Phase::kClosed:
       return false;
   }
@@ -204,7 +240,7 @@ void ServerConnection::response_ended() {
 bool ServerConnection::flush() {
   if (unsent() == 0) return true;
   while (unsent() > 0) {
-    const IoResult put = transmit(socket_.get(), std::string_view(out_).substr(out_sent_));
+    const IoResult put = socket_.transmit(std::string_view(out_).substr(out_sent_));
     if (put.outcome == IoOutcome::kError) return false;
     if (put.outcome == IoOutcome::kWouldBlock) {
       watch_.arm_writable();
@@ -270,6 +306,7 @@ void ServerConnection::notify_drained() {
 
 std::optional<Time> ServerConnection::deadline() const {
   const HttpLimits& limits = context_->limits;
+  if (phase_ == Phase::kHandshake) return phase_since_ + limits.header_timeout;
   if (phase_ == Phase::kLingering) return phase_since_ + kLingerTime;
   if (unsent() > 0 && write_progress_ != Time{}) return write_progress_ + limits.write_timeout;
   if (phase_ != Phase::kReading) return std::nullopt;
@@ -295,7 +332,7 @@ void ServerConnection::on_deadline() {
 
 void ServerConnection::linger() {
   if (input_ended_) return close(/*reset=*/false, /*tell_handler=*/false);
-  shut_down_writing(socket_.get());
+  socket_.end_writing();
   phase_ = Phase::kLingering;
   phase_since_ = loop_.now();
   update_deadline();
@@ -309,8 +346,7 @@ void ServerConnection::close(bool reset, bool tell_handler) {
   count_body(0);
   timer_.stop();
   watch_ = FdWatch();
-  if (reset) reset_on_close(socket_.get());
-  socket_.reset();
+  reset ? socket_.close_by_reset() : socket_.close_in_order();
   context_->connections.erase(this);
   const auto response = response_.lock();
   if (!response) return;

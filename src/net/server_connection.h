@@ -15,6 +15,7 @@
 #include "net/http_message.h"
 #include "net/http_parser.h"
 #include "net/http_server.h"
+#include "net/stream_socket.h"
 
 namespace pd::net {
 
@@ -27,6 +28,8 @@ struct ServerContext {
   EventLoop& loop;
   const HttpLimits limits;
   const HttpServer::Handler handler;
+  // What new connections speak; null: no TLS. Replaced when the certificate is renewed.
+  std::shared_ptr<const TlsServerContext> tls;
   // All reads go through this one buffer: an idle connection holds none.
   std::vector<char> read_buffer = std::vector<char>(64 * 1024);
   HttpDate date;
@@ -37,7 +40,7 @@ struct ServerContext {
 
 class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
  public:
-  ServerConnection(std::shared_ptr<ServerContext> context, UniqueFd socket, std::string peer);
+  ServerConnection(std::shared_ptr<ServerContext> context, StreamSocket socket, std::string peer);
   // Once, after it has been entered in context.connections.
   Status start();
   void close_when_idle();  // the server stops: at once, or when the response has ended
@@ -55,7 +58,9 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void cut_later();
   std::size_t unsent() const { return out_.size() - out_sent_; }
 
+  void shake_hands();
   void on_readable();
+  void on_writable();
   void take_input(std::string_view bytes);
   bool accepts_input() const;
   void parse(std::string_view bytes);
@@ -76,6 +81,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void linger();
 
   enum class Phase {
+    kHandshake,   // of TLS
     kReading,     // between requests or inside one
     kResponding,  // a handler has the response; input is kept for later
     kFlushing,    // the response has ended, not all of it is written
@@ -85,7 +91,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
 
   std::shared_ptr<ServerContext> context_;
   EventLoop& loop_;
-  UniqueFd socket_;
+  StreamSocket socket_;
   FdWatch watch_;
   DeadlineTimer timer_;
   std::string peer_;
@@ -101,7 +107,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   std::string out_;      // to be written, from out_sent_ on
   std::size_t out_sent_ = 0;
   Time received_{};        // first byte of the current request
-  Time phase_since_{};     // start of idleness, of the head, of the body, of the lingering
+  Time phase_since_{};     // start of the handshake, idleness, body, lingering
   Time write_progress_{};  // when the peer last took bytes, while some wait
 };
 

@@ -43,7 +43,8 @@ std::vector<Section> sections(Config& c) {
         bytes_field("body_bytes_max", c.gateway.body_bytes_max, Bytes(1024)),
         integer_field("connections_max", c.gateway.connections_max, 1, 1'000'000),
         text_field("access_file", c.gateway.access_file),
-        text_field("access_log", c.gateway.access_log),
+        text_field("tls_certificate", c.gateway.tls_certificate),
+        text_field("tls_key", c.gateway.tls_key), text_field("access_log", c.gateway.access_log),
         text_field("admin_host", c.gateway.admin_host),
         integer_field("admin_port", c.gateway.admin_port, -1, 65535),
         text_field("admin_key_file", c.gateway.admin_key_file)}},
@@ -84,6 +85,11 @@ std::vector<std::string> validate(const Config& c, std::string_view name) {
   if (c.gateway.request_limit < c.gateway.ttft_limit) {
     mistakes.push_back(fmt::format(
         "{}: [gateway] request_limit: shorter than ttft_limit; set it to at least that", name));
+  }
+  if (c.gateway.tls_certificate.empty() != c.gateway.tls_key.empty()) {
+    mistakes.push_back(
+        fmt::format("{}: [gateway] {}: HTTPS needs a certificate and its key; set both or none",
+                    name, c.gateway.tls_key.empty() ? "tls_key" : "tls_certificate"));
   }
   if (c.transfer.interface != "lo" && !c.transfer.trusted_network) {
     mistakes.push_back(fmt::format(

@@ -43,7 +43,9 @@ struct GatewaySection {
   Duration request_limit{std::chrono::seconds(600)};  // absolute deadline of a request
   Bytes body_bytes_max{10 * 1024 * 1024};
   int connections_max = 10000;
-  std::string access_file;               // keys and tenants; empty: no keys are asked for
+  std::string access_file;      // keys and tenants; empty: no keys are asked for
+  std::string tls_certificate;  // PEM files; both or none
+  std::string tls_key;
   std::string access_log;                // file for a line per request; empty: none
   std::string admin_host = "127.0.0.1";  // of the operator's port
   std::int32_t admin_port = -1;          // -1: none, 0: the system chooses

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import signal
+import ssl
 import subprocess
 import uuid
 
@@ -46,7 +47,7 @@ class Instance:
 
 class Cluster:
     def __init__(self, program, folder, *, prefill=1, decode=1, config=None, model=None,
-                 arguments=()):
+                 arguments=(), certificate=None):
         self.program = program
         self.folder = folder
         self.mark = uuid.uuid4().hex
@@ -64,7 +65,9 @@ class Cluster:
         self.killed = set()  # boot ids: the controller learns of a death a moment after it
         self.process = None
         self.state = None
-        self.http = httpx.Client(timeout=10 * program.patience)
+        # `certificate`: the file of the gateway's own, when the configuration gives it one.
+        trust = ssl.create_default_context(cafile=certificate) if certificate else True
+        self.http = httpx.Client(timeout=10 * program.patience, verify=trust)
 
     # ---- life ----
 
