@@ -28,11 +28,14 @@ build: packages
 	@cmake --build --preset release --target pdserve
 
 ## make test      every check and test; what CI runs
-test: packages
+test:
+	@mkdir -p build
+	@tools/install_packages.sh --test
 	@tools/test.sh
 
 ## make bench     measures against the limits named in bench/README.md
 bench: build
+	@tools/install_packages.sh --test
 	@bench/run.sh
 
 ## make format    clang-format over all sources

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing pdserve needs, from the packages of Debian 12 or Ubuntu 24.04. Installs
 # nothing when everything is there; says what it installs; asks nothing.
+#   tools/install_packages.sh [--test]      --test: also what only tests and benchmarks run
 set -euo pipefail
 
 packages=(
@@ -16,6 +17,12 @@ packages=(
   clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev lld-19
   python3 python3-venv python3-pip
 )
+proxies=(nginx-light haproxy)  # what the gateway stands behind, and is measured against
+case "${1:-}" in
+  --test) packages+=("${proxies[@]}") ;;
+  '') ;;
+  *) echo "usage: tools/install_packages.sh [--test]" >&2; exit 2 ;;
+esac
 
 missing=()
 for package in "${packages[@]}"; do
@@ -25,6 +32,8 @@ for package in "${packages[@]}"; do
   fi
   # npm may have come with another Node.js than the distribution's, which its package would conflict with.
   if [ "$package" = npm ] && command -v npm >/dev/null; then continue; fi
+  # Any nginx and HAProxy will do, and one that is there is left as it is.
+  if [ -x "/usr/sbin/${package%-light}" ]; then continue; fi
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
@@ -44,4 +53,18 @@ export DEBIAN_FRONTEND=noninteractive
 if ! apt-cache show libboost1.81-dev >/dev/null 2>&1; then
   missing=("${missing[@]/libboost1.81-dev/libboost1.83-dev}")
 fi
+# Tests run the proxies themselves, on ports of their own: those of the packages neither start now, which
+# would take port 80, nor with the machine.
+services=() policy=/usr/sbin/policy-rc.d
+for package in "${missing[@]}"; do
+  case "$package" in nginx-light | haproxy) services+=("${package%-light}") ;; esac
+done
+if [ ${#services[@]} -gt 0 ] && [ ! -e "$policy" ]; then
+  trap '"${sudo[@]}" rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$policy" >/dev/null
+  "${sudo[@]}" chmod 755 "$policy"
+fi
 "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if [ ${#services[@]} -gt 0 ] && command -v systemctl >/dev/null; then
+  "${sudo[@]}" systemctl disable --quiet "${services[@]}"
+fi

@@ -48,7 +48,7 @@ sanitize() {
   local skip='SmolLm2.*:*ThousandPrompts*/reference:Models/*/tinymistral*:Models/*/tinyqwen25:Models/*/tinyllamalinear'
   GTEST_FILTER="-$skip" run_ctest build/fuzz
   stage "end-to-end, sanitized"
-  tests/e2e/run.sh build/fuzz/pdserve -k 'smoke or disconnect or transport or suite'
+  tests/e2e/run.sh build/fuzz/pdserve -k 'smoke or disconnect or transport or suite or proxies'
   stage "fuzzers, a short run each"
   tools/fuzz.sh "${FUZZ_SECONDS:-3}"
 }

@@ -71,17 +71,6 @@ def is_bare(data):
     return b"HTTP/1.1\r\n" in head and not re.search(rb"(?im)^host:", head)
 
 
-def servable(data):
-    """With a Host where it is missing, and without the fragment that many targets happen to have."""
-    parts = re.split(rb"(?m)(^[A-Z-]+ \S+ HTTP/1\.1 ?\r\n)", data)
-    for i in range(1, len(parts), 2):
-        head = parts[i + 1].split(b"\r\n\r\n")[0]
-        if not re.search(rb"(?im)^host:", head):
-            parts[i] += b"Host: a\r\n"
-        parts[i] = re.sub(rb"#\S+", b"", parts[i])
-    return b"".join(parts)
-
-
 def path_of(target):
     """What the answer calls it: without scheme, authority, query and fragment."""
     path = re.split(r"[?#]", re.sub(r"^https?://[^/?]*", "", target))[0]
@@ -133,7 +122,7 @@ def check_sound(answers):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_verdict(cluster, case):
     served, refusal = verdict(case)
-    data = servable(case.data)
+    data = suites.servable(case.data)
     if refusal:
         data += HEAD_END
     methods = [method for method, _ in served]

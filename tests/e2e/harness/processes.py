@@ -16,9 +16,9 @@ _PR_SET_PDEATHSIG = 1
 _SHARED_MEMORY = pathlib.Path("/dev/shm")
 
 
-def die_with_parent():
-    """For the child, before exec: a test run that is killed leaves no cluster behind."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(how=signal.SIGKILL):
+    """For the child, before exec: a test run that is killed leaves nothing behind."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, how)
 
 
 def environment_of(pid):

@@ -53,6 +53,17 @@ def http_cases():
     return made
 
 
+def servable(data):
+    """With a Host where it is missing, and without the fragment that many targets happen to have."""
+    parts = re.split(rb"(?m)(^[A-Z-]+ \S+ HTTP/1\.1 ?\r\n)", data)
+    for i in range(1, len(parts), 2):
+        head = parts[i + 1].split(b"\r\n\r\n")[0]
+        if not re.search(rb"(?im)^host:", head):
+            parts[i] += b"Host: a\r\n"
+        parts[i] = re.sub(rb"#\S+", b"", parts[i])
+    return b"".join(parts)
+
+
 _CASE = re.compile(r"(?P<titles>.*?)<!-- meta=(?P<meta>\{.*?\}) -->\s*```http\n(?P<http>.*?)```\n"
                    r".*?```log\n(?P<log>.*?)```", re.DOTALL)
 
