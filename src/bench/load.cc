@@ -3,13 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+#include <cstdint>
 #include <unordered_map>
 #include <utility>
 
 #include "base/check.h"
 #include "base/rng.h"
 #include "bench/token_checker.h"
+#include "load/arrivals.h"
 
 namespace pd::bench {
 namespace {
@@ -36,7 +37,11 @@ class Load {
   LoadResult run() {
     start_ = loop_.now();
     if (const auto* open = std::get_if<OpenLoop>(&options_.arrivals)) {
-      due_ = schedule(*open);
+      Rng rng(open->seed);
+      const auto law =
+          open->even ? load::OpenArrivals::Law::kEven : load::OpenArrivals::Law::kPoisson;
+      due_ = load::arrival_times({.law = law, .rate = open->requests_per_second, .end_rate = {}},
+                                 open->length, SIZE_MAX, rng);
       wanted_ = due_.size();
       send_due();
     } else {
@@ -127,19 +132,6 @@ class Load {
 LoadResult run_load(net::EventLoop& loop, net::HttpClient& client, const net::HttpAddress& target,
                     const LoadOptions& options) {
   return Load(loop, client, target, options).run();
-}
-
-std::vector<Duration> schedule(const OpenLoop& arrivals) {
-  std::vector<Duration> out;
-  if (!(arrivals.requests_per_second > 0)) return out;
-  Rng rng(arrivals.seed);
-  const double gap = 1e9 / arrivals.requests_per_second;
-  const auto end = static_cast<double>(arrivals.length.count());
-  for (double at = 0; at < end;) {
-    out.emplace_back(static_cast<Duration::rep>(at));
-    at = arrivals.even ? gap * static_cast<double>(out.size()) : at - gap * std::log1p(-rng.unit());
-  }
-  return out;
 }
 
 std::vector<std::string> make_bodies(bool chat, bool streamed, std::uint32_t tokens,

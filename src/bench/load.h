@@ -54,9 +54,6 @@ struct LoadResult {
 LoadResult run_load(net::EventLoop& loop, net::HttpClient& client, const net::HttpAddress& target,
                     const LoadOptions& options);
 
-// When the requests of an open loop are due, from its start on.
-std::vector<Duration> schedule(const OpenLoop& arrivals);
-
 // Bodies of different prompts of that many bytes.
 std::vector<std::string> make_bodies(bool chat, bool streamed, std::uint32_t tokens,
                                      std::size_t prompt_bytes);

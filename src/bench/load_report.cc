@@ -5,7 +5,7 @@
 #include <functional>
 #include <iterator>
 
-#include "bench/samples.h"
+#include "load/samples.h"
 
 namespace pd::bench {
 namespace {
@@ -20,7 +20,7 @@ std::vector<double> figures(const TargetRounds& target, const Figure& figure) {
 }
 
 std::string cell(const TargetRounds& target, const Figure& figure, int decimals) {
-  return to_string(spread(figures(target, figure)), decimals);
+  return load::to_string(load::spread(figures(target, figure)), decimals);
 }
 
 // Of rounds that lie next to each other in time, so that what changes on the machine meanwhile
@@ -29,7 +29,7 @@ std::string added(const TargetRounds& target, const TargetRounds& base, const Fi
   std::vector<double> out = figures(target, figure);
   const std::vector<double> less = figures(base, figure);
   for (std::size_t i = 0; i < out.size(); ++i) out[i] -= less[i];
-  return to_string(spread(std::move(out)), 3);
+  return load::to_string(load::spread(std::move(out)), 3);
 }
 
 double seconds(const Round& round) { return to_seconds(round.load.length); }
@@ -39,9 +39,9 @@ double tokens(const Round& round) { return static_cast<double>(round.load.tokens
 
 std::string latency_table(const std::vector<TargetRounds>& targets) {
   constexpr const char* kRow = "{:<22} {:>22} {:>24} {:>22} {:>20}\n";
-  const Figure p50 = [](const Round& round) { return percentile(round.load.ttft_ms, 0.50); };
-  const Figure p99 = [](const Round& round) { return percentile(round.load.ttft_ms, 0.99); };
-  const Figure late = [](const Round& round) { return percentile(round.load.late_ms, 0.99); };
+  const Figure p50 = [](const Round& round) { return load::percentile(round.load.ttft_ms, 0.50); };
+  const Figure p99 = [](const Round& round) { return load::percentile(round.load.ttft_ms, 0.99); };
+  const Figure late = [](const Round& round) { return load::percentile(round.load.late_ms, 0.99); };
   const Figure cpu = [](const Round& round) {
     return 100 * round.cpu_seconds.value_or(0) / seconds(round);
   };

@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "bench/process_cpu.h"
 #include "bench/stub_worker.h"
 
@@ -11,23 +9,6 @@ namespace pd::bench {
 namespace {
 
 using namespace std::chrono_literals;
-
-TEST(Schedule, KeepsItsRate) {
-  const auto even = schedule({.requests_per_second = 100, .length = 2s, .even = true});
-  ASSERT_EQ(even.size(), 200U);
-  EXPECT_EQ(even[0], 0s);
-  EXPECT_EQ(even[150], 1500ms);
-  const auto poisson = schedule({.requests_per_second = 1000, .length = 20s});
-  // The count is Poisson with mean 20,000: five standard deviations are 707.
-  EXPECT_NEAR(static_cast<double>(poisson.size()), 20000, 707);
-  EXPECT_TRUE(std::ranges::is_sorted(poisson));
-  // Of exponential gaps e^-1 are longer than the mean; the bound is five standard deviations again.
-  double longer = 0;
-  for (std::size_t i = 1; i < poisson.size(); ++i) longer += poisson[i] - poisson[i - 1] > 1ms;
-  EXPECT_NEAR(longer / static_cast<double>(poisson.size()), std::exp(-1.0), 0.017);
-  EXPECT_EQ(poisson, schedule({.requests_per_second = 1000, .length = 20s}));
-  EXPECT_TRUE(schedule({.requests_per_second = 0}).empty());
-}
 
 TEST(ProcessCpu, ReadsPastAnyName) {
   EXPECT_EQ(cpu_ticks("7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 30 12 99 99"), 42U);

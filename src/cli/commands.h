@@ -21,6 +21,7 @@ Command add_controller(CLI::App& root);
 Command add_check(CLI::App& root);
 Command add_chat(CLI::App& root);
 Command add_ctl(CLI::App& root);
+Command add_bench(CLI::App& root);
 Command add_tokenize(CLI::App& root);
 Command add_render(CLI::App& root);
 

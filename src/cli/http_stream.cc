@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "protocol/sse_reader.h"
+
 namespace pd::cli {
 namespace {
 
@@ -32,26 +34,6 @@ std::string message_of(std::string_view body, int status) {
 
 }  // namespace
 
-void SseReader::feed(std::string_view bytes, const std::function<void(std::string_view)>& on_data) {
-  for (const char c : bytes) {
-    if (c == '\r') continue;
-    if (c != '\n') {
-      line_ += c;
-      continue;
-    }
-    if (line_.empty()) {
-      if (!data_.empty()) on_data(data_);
-      data_.clear();
-    } else if (line_.starts_with("data:")) {
-      std::string_view value = std::string_view(line_).substr(5);
-      if (value.starts_with(' ')) value.remove_prefix(1);
-      if (!data_.empty()) data_ += '\n';
-      data_ += value;
-    }
-    line_.clear();
-  }
-}
-
 Result<std::string> stream_answer(const Server& server, const std::string& path,
                                   const std::string& body,
                                   const std::function<void(std::string_view)>& on_text) {
@@ -62,7 +44,7 @@ Result<std::string> stream_answer(const Server& server, const std::string& path,
   std::string plain, whole;
   std::optional<Error> failure;
   bool done = false;
-  SseReader reader;
+  protocol::SseReader reader;
   const auto on_event = [&](std::string_view data) {
     if (data == "[DONE]") {
       done = true;

@@ -11,17 +11,6 @@
 
 namespace pd::cli {
 
-// Splits a stream into the data of its server-sent events, in any cut of the bytes.
-class SseReader {
- public:
-  // Calls `on_data` with each event's data.
-  void feed(std::string_view bytes, const std::function<void(std::string_view)>& on_data);
-
- private:
-  std::string line_;
-  std::string data_;
-};
-
 // Sends `body` to `path` below the server's base (with "stream": true) and calls `on_text` with
 // each piece of text. Blocks the caller. Errors carry the server's own message.
 Result<std::string> stream_answer(const Server& server, const std::string& path,

@@ -46,9 +46,10 @@ int main(int argc, char** argv) {
   root.require_subcommand(1);
   root.fallthrough(false);
   const std::vector<pd::cli::Command> commands{
-      pd::cli::add_up(root),     pd::cli::add_check(root),    pd::cli::add_chat(root),
-      pd::cli::add_ctl(root),    pd::cli::add_gateway(root),  pd::cli::add_controller(root),
-      pd::cli::add_worker(root), pd::cli::add_tokenize(root), pd::cli::add_render(root)};
+      pd::cli::add_up(root),         pd::cli::add_check(root),  pd::cli::add_chat(root),
+      pd::cli::add_ctl(root),        pd::cli::add_bench(root),  pd::cli::add_gateway(root),
+      pd::cli::add_controller(root), pd::cli::add_worker(root), pd::cli::add_tokenize(root),
+      pd::cli::add_render(root)};
   // The parser itself only says that a command is required.
   if (argc > 1 && argv[1][0] != '-' && !has_command(commands, argv[1]))
     return pd::cli::fail(

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace pd::bench {
+namespace pd::load {
 
 // The smallest value such that a share `q` of all are not above it (nearest rank); 0 for none.
 // `sorted` is ascending, q in (0, 1].
@@ -20,4 +20,4 @@ Spread spread(std::vector<double> values);
 // "1.23 [1.10, 1.45]"
 std::string to_string(const Spread& spread, int decimals);
 
-}  // namespace pd::bench
+}  // namespace pd::load

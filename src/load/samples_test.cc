@@ -1,8 +1,8 @@
-#include "bench/samples.h"
+#include "load/samples.h"
 
 #include <gtest/gtest.h>
 
-namespace pd::bench {
+namespace pd::load {
 namespace {
 
 TEST(Samples, PercentileIsTheNearestRank) {
@@ -26,4 +26,4 @@ TEST(Samples, SpreadIsMedianAndRange) {
 }
 
 }  // namespace
-}  // namespace pd::bench
+}  // namespace pd::load

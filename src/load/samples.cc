@@ -1,11 +1,11 @@
-#include "bench/samples.h"
+#include "load/samples.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-namespace pd::bench {
+namespace pd::load {
 
 double percentile(const std::vector<double>& sorted, double q) {
   if (sorted.empty()) return 0;
@@ -27,4 +27,4 @@ std::string to_string(const Spread& spread, int decimals) {
                      spread.most, decimals);
 }
 
-}  // namespace pd::bench
+}  // namespace pd::load

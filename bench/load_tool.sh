@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Whether `pdserve bench serve` measures right, beside tools of others, on a stub worker whose pace is known:
+#   1. requests/s of a closed loop beside wrk's, whole answers
+#   2. TTFT and requests/s of a streaming load beside aiperf's (installed into build/venv-aiperf: 1.2 GB)
+#
+#   bench/load_tool.sh [--wrk-only]
+#
+# Needs wrk (apt-get install wrk). Tools take turns, so that what changes on the machine counts for both.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+rounds=5
+with_aiperf=yes
+case "${1:-}" in
+  --wrk-only) with_aiperf='' ;;
+  '') ;;
+  *) sed -n '2,9s/^# //p' "$0" >&2; exit 2 ;;
+esac
+command -v wrk > /dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
+
+mkdir -p build
+cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
+cmake --build --preset release --target pdserve stub_workers > build/load_tool.log ||
+  { cat build/load_tool.log; exit 1; }
+if [ -n "$with_aiperf" ] && [ ! -x build/venv-aiperf/bin/aiperf ]; then
+  python3 -m venv build/venv-aiperf
+  build/venv-aiperf/bin/pip install --quiet --disable-pip-version-check aiperf==0.13.0
+fi
+
+work=$(mktemp -d)
+stubs=''
+stop() { [ -z "$stubs" ] || { kill "$stubs" 2> /dev/null || true; wait "$stubs" 2> /dev/null || true; }; stubs=''; }
+trap 'stop; rm -rf "$work"' EXIT
+
+# start ARGS...: a stub with these arguments. Sets `port`.
+start() {
+  stop
+  mkfifo "$work/stubs"
+  build/release/stub_workers --prefill 1 --decode 1 "$@" > "$work/stubs" &
+  stubs=$!
+  local name number
+  port=''
+  while read -r -t 10 name number; do
+    if [ "$name" = prefill ]; then port=$number; fi
+  done < "$work/stubs"
+  rm "$work/stubs"
+  [ -n "$port" ] || { echo "the stub did not start" >&2; exit 1; }
+}
+json() { python3 -c 'import functools, json, sys
+print(functools.reduce(lambda at, key: at[key], sys.argv[2:], json.load(open(sys.argv[1]))))' "$@"; }
+# ratios FILE: of lines "ours theirs", each round's ratio: median [least, most].
+ratios() { python3 -c 'import statistics, sys
+rows = [tuple(map(float, line.split())) for line in open(sys.argv[1])]
+of = [ours / theirs for ours, theirs in rows]
+ours, theirs = (statistics.median(column) for column in zip(*rows))
+print(f"ours {ours:.2f}, theirs {theirs:.2f}, ratio {statistics.median(of):.3f} [{min(of):.3f}, {max(of):.3f}]")' "$1"; }
+
+echo "machine: $(lscpu | sed -n 's/^Model name: *//p'), $(nproc) processors, load $(cut -d' ' -f1 /proc/loadavg)"
+echo "commit:  $(git rev-parse --short HEAD)"
+
+# An answer is ready 20 ms after its request: 64 at once are 3,200 requests/s and what the tools add.
+start --prefill-ms 20 --step-ms 0
+model=$(curl -s "http://127.0.0.1:$port/v1/models" | python3 -c 'import json, sys; print(json.load(sys.stdin)["data"][0]["id"])')
+cat > "$work/post.lua" <<LUA
+wrk.method = "POST"
+wrk.body = '{"model":"$model","prompt":" the of and a to in is you","max_tokens":1}'
+wrk.headers["Content-Type"] = "application/json"
+LUA
+for _ in $(seq "$rounds"); do
+  theirs=$(wrk -t1 -c64 -d5s -s "$work/post.lua" "http://127.0.0.1:$port/v1/completions" | awk '/Requests\/sec/ {print $2}')
+  build/release/pdserve bench serve "127.0.0.1:$port" --api completions --whole --quiet --tokens-per-word 1 --concurrency 64 \
+    --seconds 5s --input-tokens 8 --output-tokens 1 --json "$work/s.json" > /dev/null
+  echo "$(json "$work/s.json" per_second requests) $theirs" >> "$work/wrk"
+done
+echo "requests/s, 64 at once, 20 ms each, beside wrk: $(ratios "$work/wrk")"
+[ -n "$with_aiperf" ] || exit 0
+
+# 30 ms to the first token, then one each 10 ms.
+start --prefill-ms 30 --step-ms 10
+tokenizer=$PWD/models/SmolLM2-135M-Instruct
+for round in $(seq "$rounds"); do
+  build/venv-aiperf/bin/aiperf profile --model "$model" --url "http://127.0.0.1:$port" --endpoint-type chat --streaming \
+    --tokenizer "$tokenizer" --concurrency 16 --request-count 640 --synthetic-input-tokens-mean 128 --output-tokens-mean 32 \
+    --extra-inputs ignore_eos:true --artifact-dir "$work/aiperf$round" --ui none > "$work/aiperf.log" 2>&1 ||
+    { tail -20 "$work/aiperf.log"; exit 1; }
+  result=$(find "$work/aiperf$round" -name '*aiperf.json' | head -1)
+  build/release/pdserve bench serve "127.0.0.1:$port" --api chat --quiet --tokens-per-word 1 --concurrency 16 --requests 640 \
+    --input-tokens 128 --output-tokens 32 --json "$work/s.json" > /dev/null
+  echo "$(json "$work/s.json" ttft_ms p50) $(json "$result" time_to_first_token p50)" >> "$work/ttft"
+  echo "$(json "$work/s.json" per_second requests) $(json "$result" request_throughput avg)" >> "$work/rate"
+done
+echo "TTFT p50 in ms, 16 streams at once, beside aiperf: $(ratios "$work/ttft")"
+echo "requests/s of the same, beside aiperf: $(ratios "$work/rate")"

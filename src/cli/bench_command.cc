@@ -1,0 +1,329 @@
+#include "cli/bench_command.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/mapped_file.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/settings.h"
+#include "load/report_page.h"
+#include "load/summary.h"
+
+namespace pd::cli {
+namespace {
+
+constexpr std::size_t kSummaryBytesMax = 256 << 20;
+
+Status write_file(const std::string& path, std::string_view content) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << content << std::flush;
+  if (file) return {};
+  return error(ErrorCode::kUnavailable,
+               fmt::format("cannot write {}: {}", path, std::strerror(errno)));
+}
+
+std::string path_of(const std::string& api) {
+  return api == "chat" ? "/chat/completions" : "/completions";
+}
+
+// How many tokens the server sees in a prompt of so many words.
+Result<std::uint32_t> count_tokens(const Server& server, const std::string& api,
+                                   const std::string& model, std::uint32_t words) {
+  std::string text;
+  load::append_words(text, /*seed=*/7, words);
+  nlohmann::json body{{"model", model}, {"max_tokens", 1}};
+  if (api == "chat")
+    body["messages"] = {{{"role", "user"}, {"content", text}}};
+  else
+    body["prompt"] = text;
+  auto answer =
+      net::fetch_blocking(server.call("POST", path_of(api), body.dump()), server.client_options());
+  if (!answer) return std::unexpected(answer.error());
+  const auto json = nlohmann::json::parse(answer->body, nullptr, false);
+  if (answer->status != 200)
+    return error(ErrorCode::kUnavailable,
+                 fmt::format("HTTP {}: {}", answer->status, answer->body.substr(0, 300)));
+  const nlohmann::json::json_pointer count("/usage/prompt_tokens");
+  if (!json.is_object() || !json.contains(count) || !json[count].is_number_unsigned())
+    return error(ErrorCode::kUnavailable,
+                 "the answer does not say usage.prompt_tokens; give --tokens-per-word");
+  return json[count].get<std::uint32_t>();
+}
+
+// Words are put together to prompts of the wanted number of tokens: two prompts of known length
+// show what a word and what the endpoint itself take.
+Result<load::TokenRate> token_rate(const Server& server, const std::string& api,
+                                   const std::string& model) {
+  constexpr std::uint32_t kFew = 8, kMany = 40;
+  const auto few = count_tokens(server, api, model, kFew);
+  if (!few) return std::unexpected(few.error());
+  const auto many = count_tokens(server, api, model, kMany);
+  if (!many) return std::unexpected(many.error());
+  load::TokenRate out;
+  out.per_word = (static_cast<double>(*many) - *few) / (kMany - kFew);
+  if (!(out.per_word > 0.1)) out.per_word = 1;  // a server that does not count
+  out.overhead = std::max(0.0, *few - kFew * out.per_word);
+  return out;
+}
+
+struct Endpoint {
+  std::string api;  // chat or completions
+  load::TokenRate tokens;
+};
+// The endpoint to load, after a first request has been answered there.
+Result<Endpoint> find_endpoint(const Server& server, const BenchServeFlags& flags,
+                               const std::string& model) {
+  std::optional<Error> failure;
+  for (const std::string api : {"chat", "completions"}) {
+    if (flags.api != "auto" && flags.api != api) continue;
+    if (flags.tokens_per_word > 0) return Endpoint{api, {flags.tokens_per_word, 0}};
+    const auto rate = token_rate(server, api, model);
+    if (rate) return Endpoint{api, *rate};
+    if (!failure) failure = rate.error();
+  }
+  return error(failure->code,
+               fmt::format("the first request, to learn how it counts tokens, failed: {}",
+                           failure->message));
+}
+
+class BenchRun {
+ public:
+  BenchRun(const BenchServeFlags& flags, LoadPlan plan, const Server& server, load::Target target)
+      : flags_(flags),
+        plan_(std::move(plan)),
+        client_(loop_, client_options(server)),
+        generator_(loop_, client_, std::move(target), plan_.workload, plan_.options,
+                   [this] { loop_.stop(); }),
+        terminal_(::isatty(2) == 1) {}
+
+  int run() {
+    loop_.on_signals({SIGINT, SIGTERM}, [this](int) {
+      if (!flags_.quiet) note("\nStopping: what is under way counts nowhere.\n");
+      generator_.stop();
+    });
+    generator_.start();
+    show_progress();
+    loop_.run();
+    if (terminal_ && !flags_.quiet) note("\r\033[K");
+    const auto records = generator_.take_records();
+    const auto summary = load::summarize(records, plan_.slo, plan_.setting);
+    tell("{}", load::to_table(summary));
+    if (Status written = write_results(records, summary); !written) return fail(written.error());
+    return summary.completed > 0 ? 0 : fail("no request completed");
+  }
+
+ private:
+  static net::HttpClientOptions client_options(const Server& server) {
+    net::HttpClientOptions out = server.client_options();
+    out.idle_per_address_max = 100'000;  // a load of thousands keeps its connections
+    return out;
+  }
+
+  void show_progress() {
+    if (flags_.quiet) return;
+    const auto every = std::chrono::seconds(terminal_ ? 1 : 10);
+    loop_.call_at(loop_.now() + every, [this] {
+      const load::Progress now = generator_.progress();
+      const double span = std::max(now.elapsed_s - last_.elapsed_s, 1e-3);
+      const std::string line = fmt::format(
+          "{:5.0f} s  {} sent, {} under way, {} completed ({:.1f}/s), {} rejected, {} failed, "
+          "{:.0f} pieces of text/s",
+          now.elapsed_s, now.sent, now.under_way, now.completed,
+          static_cast<double>(now.completed - last_.completed) / span, now.rejected, now.failed,
+          static_cast<double>(now.pieces - last_.pieces) / span);
+      note("{}{}{}", terminal_ ? "\r\033[K" : "", line, terminal_ ? "" : "\n");
+      last_ = now;
+      show_progress();
+    });
+  }
+
+  Status write_results(const std::vector<load::Record>& records, const load::Summary& summary) {
+    if (!flags_.records_file.empty()) {
+      std::string lines;
+      for (const load::Record& record : records) lines += load::to_json_line(record);
+      if (Status written = write_file(flags_.records_file, lines); !written) return written;
+    }
+    if (!flags_.json_file.empty()) {
+      if (Status written = write_file(flags_.json_file, load::to_json(summary) + "\n"); !written)
+        return written;
+    }
+    if (flags_.html_file.empty()) return {};
+    return write_file(flags_.html_file, load::report_page({{flags_.server.url, summary}}));
+  }
+
+  const BenchServeFlags& flags_;
+  LoadPlan plan_;
+  net::EventLoop loop_;
+  net::HttpClient client_;
+  load::Generator generator_;
+  load::Progress last_;
+  bool terminal_;
+};
+
+int run_serve(const BenchServeFlags& flags) {
+  auto plan = plan_load(flags);
+  if (!plan) return fail(plan.error());
+  const auto server = flags.server.resolve();
+  if (!server) return fail(server.error());
+  std::string model = flags.model;
+  if (model.empty()) {
+    auto found = first_model(*server);
+    if (!found) return fail(fmt::format("{}: {}", flags.server.url, found.error().message));
+    model = std::move(*found);
+  }
+  // Files are tried before an hour of measurement, not after it.
+  for (const std::string& path : {flags.records_file, flags.json_file, flags.html_file}) {
+    if (path.empty()) continue;
+    if (Status written = write_file(path, ""); !written) return fail(written.error());
+  }
+  const auto endpoint = find_endpoint(*server, flags, model);
+  if (!endpoint) return fail(fmt::format("{}: {}", flags.server.url, endpoint.error().message));
+  load::Target target;
+  target.call = server->call("POST", path_of(endpoint->api), "{}");
+  target.chat = endpoint->api == "chat";
+  target.model = model;
+  target.streamed = !flags.whole;
+  target.ignore_eos = !flags.no_ignore_eos;
+  target.extra = flags.extra;
+  target.tokens = endpoint->tokens;
+  plan->setting["server"] = flags.server.url + server->base.substr(server->base == "/v1" ? 3 : 0);
+  plan->setting["model"] = model;
+  plan->setting["api"] = endpoint->api + (flags.whole ? ", not streamed" : ", streamed");
+  plan->setting["prompts"] =
+      fmt::format("{:.3g} tokens a word, {:.3g} tokens of the endpoint's own",
+                  endpoint->tokens.per_word, endpoint->tokens.overhead);
+  return BenchRun(flags, std::move(*plan), *server, std::move(target)).run();
+}
+
+struct CompareFlags {
+  std::string a, b, html_file;
+};
+
+int run_compare(const CompareFlags& flags) {
+  std::vector<load::NamedSummary> both;
+  for (const std::string& path : {flags.a, flags.b}) {
+    const auto text = read_file(path, kSummaryBytesMax);
+    if (!text) return fail(text.error());
+    auto summary = load::read_summary(*text, path);
+    if (!summary) return fail(summary.error());
+    both.push_back({path, std::move(*summary)});
+  }
+  tell("{}", load::compare(both[0].summary, both[1].summary, flags.a, flags.b));
+  if (flags.html_file.empty()) return 0;
+  const Status written = write_file(flags.html_file, load::report_page(both));
+  return written ? 0 : fail(written.error());
+}
+
+void add_dataset_flags(CLI::App& app, BenchServeFlags& flags) {
+  app.add_option("--dataset", flags.dataset,
+                 "what is asked: random, shared-prefix, multi-turn, or a recording: mooncake:FILE "
+                 "(JSON lines), azure:FILE (CSV), servegen:FOLDER")
+      ->capture_default_str();
+  app.add_option("--input-tokens", flags.input, "of a prompt or turn: N or LOW:HIGH")
+      ->capture_default_str();
+  app.add_option("--output-tokens", flags.output, "of an answer: N or LOW:HIGH")
+      ->capture_default_str();
+  app.add_option("--prefixes", flags.prefixes, "shared-prefix: how many different ones")
+      ->check(CLI::Range(1U, 1'000'000U))
+      ->capture_default_str();
+  app.add_option("--prefix-tokens", flags.prefix_tokens,
+                 "length of a shared prefix; multi-turn: of what all conversations begin with")
+      ->check(CLI::Range(0U, 10'000'000U))
+      ->capture_default_str();
+  app.add_option("--turns", flags.turns, "multi-turn: of a conversation")->capture_default_str();
+  app.add_option("--think", flags.think, "multi-turn: pause before the next turn")
+      ->capture_default_str();
+  app.add_option("--trace-from", flags.trace_from, "where in the recording to begin")
+      ->capture_default_str();
+  app.add_option("--seed", flags.seed, "the same seed asks the same")->capture_default_str();
+}
+
+void add_time_flags(CLI::App& app, BenchServeFlags& flags) {
+  app.add_option(
+      "--rate", flags.rate,
+      "open loop: conversations per second, whatever the server does; FROM:TO is a ramp");
+  app.add_option("--arrivals", flags.arrivals,
+                 "poisson (default), even, gamma (bursts), trace (a recording's default)")
+      ->check(CLI::IsMember({"poisson", "even", "gamma", "trace"}));
+  app.add_option("--burstiness", flags.burstiness,
+                 "gamma: coefficient of variation of the gaps, default 2; 1 is poisson")
+      ->check(CLI::Range(0.01, 100.0));
+  app.add_option("--speed-up", flags.speed_up, "trace: so many times as fast")
+      ->check(CLI::Range(0.0001, 1e6));
+  app.add_option("--concurrency", flags.concurrency, "closed loop: conversations at any time")
+      ->check(CLI::Range(1, 100'000));
+  app.add_option("--requests", flags.requests,
+                 "at most so many conversations; default 100, or what "
+                 "--seconds or the recording has")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{50'000'000}));
+  app.add_option("--seconds", flags.seconds, "send for so long: 30s, 10m");
+  app.add_option("--timeout", flags.patience, "give a request up after this")
+      ->capture_default_str();
+}
+
+CLI::App* add_serve(CLI::App& bench, const std::shared_ptr<BenchServeFlags>& flags) {
+  CLI::App* app = bench.add_subcommand(
+      "serve", "load on any OpenAI-compatible server: TTFT, TPOT, ITL, goodput under limits");
+  app->footer(
+      "Examples:\n"
+      "  pdserve bench serve --rate 10 --seconds 60s --slo ttft=500ms,tpot=50ms --html "
+      "report.html\n"
+      "  pdserve bench serve https://host/v1 --key-file key --concurrency 32 --requests 1000\n"
+      "  pdserve bench serve --dataset multi-turn --turns 3:8 --rate 2 --requests 200\n"
+      "  pdserve bench serve --dataset mooncake:trace.jsonl --speed-up 2 --seconds 5m\n"
+      "An open loop (--rate, a trace) counts times from when a request was due: a server that "
+      "stalls\n"
+      "delays those behind it in the figures too. 429 and 503 count as rejected.");
+  flags->server.add_to(*app);
+  app->add_option("--model", flags->model, "model to ask for; default: the server's first");
+  app->add_option("--api", flags->api,
+                  "endpoint: chat, completions, or auto: chat unless the server refuses it")
+      ->check(CLI::IsMember({"auto", "chat", "completions"}))
+      ->capture_default_str();
+  app->add_flag("--whole", flags->whole, "ask for whole answers, not streams");
+  app->add_flag("--no-ignore-eos", flags->no_ignore_eos,
+                "leave out ignore_eos, which not every server knows; answers may then be shorter");
+  app->add_option("--extra", flags->extra, "further fields of the body: '\"temperature\":0'");
+  add_dataset_flags(*app, *flags);
+  add_time_flags(*app, *flags);
+  app->add_option("--slo", flags->slo, "limits that count as served: ttft=500ms,tpot=50ms,e2e=10s");
+  app->add_option("--tokens-per-word", flags->tokens_per_word,
+                  "how the model counts the words of prompts; default: two short requests show it")
+      ->check(CLI::Range(0.1, 100.0));
+  app->add_option("--records", flags->records_file, "write a JSON line for each request")
+      ->type_name("FILE");
+  app->add_option("--json", flags->json_file, "write the summary, for bench compare")
+      ->type_name("FILE");
+  app->add_option("--html", flags->html_file, "write a page with plots that needs nothing else")
+      ->type_name("FILE");
+  app->add_flag("--quiet", flags->quiet, "no progress");
+  return app;
+}
+
+}  // namespace
+
+Command add_bench(CLI::App& root) {
+  CLI::App* app = root.add_subcommand("bench", "measure an OpenAI-compatible server");
+  app->require_subcommand(1);
+  auto serve_flags = std::make_shared<BenchServeFlags>();
+  CLI::App* serve = add_serve(*app, serve_flags);
+  auto compare_flags = std::make_shared<CompareFlags>();
+  CLI::App* compare = app->add_subcommand("compare", "two loads beside each other, B against A");
+  compare->add_option("a", compare_flags->a, "summary written with --json")->required();
+  compare->add_option("b", compare_flags->b, "another")->required();
+  compare->add_option("--html", compare_flags->html_file, "write a page with both")
+      ->type_name("FILE");
+  return {app,
+          [=] { return serve->parsed() ? run_serve(*serve_flags) : run_compare(*compare_flags); }};
+}
+
+}  // namespace pd::cli

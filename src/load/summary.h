@@ -1,0 +1,64 @@
+// What a load comes to: exact figures over its records, as a value, JSON and a table. Pure.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "load/record.h"
+#include "load/slo.h"
+
+namespace pd::load {
+
+// One measured quantity, in milliseconds. Percentiles are of all values, sorted (nearest rank).
+struct Distribution {
+  std::uint64_t count = 0;
+  double mean = 0, least = 0, most = 0;
+  double p50 = 0, p90 = 0, p95 = 0, p99 = 0, p999 = 0;
+  // The value at 0, 0.5, 1, ... 100 %: the shape, for plots. Empty without values.
+  std::vector<double> quantiles;
+};
+Distribution distribution_of(std::vector<double> values);
+
+// One second of the load. A request counts in the second in which it was due.
+struct Second {
+  std::uint64_t offered = 0, completed = 0, within_slo = 0, rejected = 0, failed = 0;
+  double output_tokens = 0;  // arrived in this second, spread evenly over each answer
+};
+
+struct Summary {
+  std::map<std::string, std::string> setting;  // what was asked for, in words
+  Slo slo;
+  double length_s = 0;  // first due to last end
+  std::uint64_t offered = 0, completed = 0, rejected = 0, failed = 0, timed_out = 0;
+  std::uint64_t unfinished = 0;  // not among the offered
+  std::uint64_t within_slo = 0;
+  std::uint64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;  // of completed ones
+  Distribution ttft, tpot, itl, e2e;                                      // of completed ones
+  Distribution late;  // due to sent: this client's own share of them
+  std::vector<Second> seconds;
+  std::map<std::string, std::uint64_t> errors;  // message -> how many, the ten most frequent
+
+  double rate(std::uint64_t count) const {
+    return length_s > 0 ? static_cast<double>(count) / length_s : 0;
+  }
+  double share(std::uint64_t count, std::uint64_t whole) const {
+    return whole > 0 ? static_cast<double>(count) / static_cast<double>(whole) : 0;
+  }
+};
+
+Summary summarize(const std::vector<Record>& records, const Slo& slo,
+                  std::map<std::string, std::string> setting);
+
+std::string to_table(const Summary& summary);
+std::string to_json(const Summary& summary);
+Result<Summary> read_summary(std::string_view json, std::string_view name);
+
+// Two loads beside each other, B as a multiple of A.
+std::string compare(const Summary& a, const Summary& b, std::string_view name_a,
+                    std::string_view name_b);
+
+}  // namespace pd::load

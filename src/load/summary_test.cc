@@ -1,0 +1,155 @@
+#include "load/summary.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "load/report_page.h"
+
+namespace pd::load {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+Record completed(double due_s, double ttft_ms, double e2e_ms, std::uint32_t tokens) {
+  Record r;
+  r.due_s = due_s;
+  r.sent_s = due_s + 0.001;
+  r.outcome = Record::Outcome::kCompleted;
+  r.status = 200;
+  r.ttft_ms = ttft_ms;
+  r.e2e_ms = e2e_ms;
+  r.prompt_tokens = 10;
+  r.cached_tokens = 5;
+  r.output_tokens = tokens;
+  r.itl_ms = {1.5F, 2.5F};
+  return r;
+}
+Record ended(double due_s, Record::Outcome outcome, std::string error) {
+  Record r;
+  r.due_s = r.sent_s = due_s;
+  r.outcome = outcome;
+  r.error = std::move(error);
+  r.e2e_ms = 10;
+  return r;
+}
+
+std::vector<Record> sample() {
+  return {completed(0.5, 100, 1100, 11),
+          completed(1.2, 300, 800, 6),
+          completed(1.9, 100, 100, 1),
+          ended(2.1, Record::Outcome::kRejected, "HTTP 429: busy"),
+          ended(2.2, Record::Outcome::kFailed, "reset </script>"),
+          ended(2.3, Record::Outcome::kTimedOut, "no answer"),
+          ended(2.4, Record::Outcome::kUnfinished, "the load was stopped")};
+}
+
+TEST(Summary, CountsEachOnceAndGoodputOfTheOffered) {
+  const Summary s = summarize(sample(), *parse_slo("ttft=200ms,tpot=100ms"), {});
+  EXPECT_EQ(s.offered, 6U);
+  EXPECT_EQ(s.completed, 3U);
+  EXPECT_EQ(s.rejected, 1U);
+  EXPECT_EQ(s.failed, 2U);
+  EXPECT_EQ(s.timed_out, 1U);
+  EXPECT_EQ(s.unfinished, 1U);
+  EXPECT_EQ(s.offered, s.completed + s.rejected + s.failed);
+  EXPECT_EQ(s.within_slo, 2U) << "TPOT of the first is exactly the limit; the third has none";
+  EXPECT_EQ(s.output_tokens, 18U);
+  EXPECT_EQ(s.prompt_tokens, 30U);
+  EXPECT_EQ(s.cached_tokens, 15U);
+  EXPECT_EQ(s.ttft.p50, 100);
+  EXPECT_EQ(s.ttft.most, 300);
+  EXPECT_EQ(s.tpot.count, 2U);
+  EXPECT_EQ(s.itl.count, 6U);
+  EXPECT_NEAR(s.late.most, 1, 1e-9);
+  EXPECT_NEAR(s.length_s, 2.31 - 0.5, 1e-9);
+}
+
+TEST(Summary, TheTimelineHoldsEveryRequestAndToken) {
+  const Summary s = summarize(sample(), {}, {});
+  Second all;
+  for (const Second& second : s.seconds) {
+    all.offered += second.offered;
+    all.completed += second.completed;
+    all.rejected += second.rejected;
+    all.failed += second.failed;
+    all.output_tokens += second.output_tokens;
+  }
+  EXPECT_EQ(all.offered, s.offered);
+  EXPECT_EQ(all.completed, s.completed);
+  EXPECT_EQ(all.rejected, s.rejected);
+  EXPECT_EQ(all.failed, s.failed);
+  EXPECT_NEAR(all.output_tokens, 18, 1e-6);
+  // The first: tokens from 0.6 to 1.6 s, 0.4 of them in the first second.
+  EXPECT_NEAR(s.seconds[0].output_tokens, 4.4, 1e-6);
+}
+
+TEST(Summary, PercentilesAreOfAllValues) {
+  std::vector<double> values;
+  for (int i = 1000; i >= 1; --i) values.push_back(i);
+  const Distribution d = distribution_of(values);
+  EXPECT_EQ(d.p50, 500);
+  EXPECT_EQ(d.p99, 990);
+  EXPECT_EQ(d.p999, 999);
+  EXPECT_EQ(d.most, 1000);
+  EXPECT_EQ(d.quantiles.size(), 201U);
+  EXPECT_EQ(d.quantiles.front(), 1);
+  EXPECT_EQ(d.quantiles.back(), 1000);
+  EXPECT_EQ(distribution_of({}).count, 0U);
+}
+
+TEST(Summary, SurvivesItsJson) {
+  const Summary s = summarize(sample(), *parse_slo("ttft=200ms,e2e=2s"), {{"dataset", "random"}});
+  const auto back = read_summary(to_json(s), "file");
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(to_json(*back), to_json(s));
+  EXPECT_EQ(to_table(*back), to_table(s));
+  EXPECT_FALSE(read_summary("{}", "file"));
+  EXPECT_FALSE(read_summary("nonsense", "file"));
+  EXPECT_FALSE(read_summary(R"({"setting":[]})", "file"));
+}
+
+TEST(Summary, OfNothingIsNothing) {
+  const Summary s = summarize({}, {}, {});
+  EXPECT_THAT(to_table(s), HasSubstr("0 offered"));
+  EXPECT_TRUE(read_summary(to_json(s), "file"));
+}
+
+TEST(Summary, ComparesAsRatios) {
+  const Summary a = summarize({completed(0, 100, 1100, 11)}, {}, {{"server", "a"}});
+  const Summary b = summarize({completed(0, 250, 1100, 11)}, {}, {{"server", "b"}});
+  const std::string text = compare(a, b, "a.json", "b.json");
+  EXPECT_THAT(text, HasSubstr("server: A a, B b"));
+  EXPECT_THAT(text, ::testing::ContainsRegex("TTFT p50, ms +100.000 +250.000 +2.500"));
+}
+
+TEST(Record, SurvivesItsLine) {
+  for (const Record& record : sample()) {
+    const std::string line = to_json_line(record);
+    EXPECT_EQ(std::ranges::count(line, '\n'), 1);
+    const auto back = read_record(line);
+    ASSERT_TRUE(back);
+    EXPECT_EQ(to_json_line(*back), line);
+  }
+  EXPECT_FALSE(read_record("{}"));
+}
+
+TEST(ReportPage, HoldsTheDataAndNothingThatEndsItsScript) {
+  const Summary s = summarize(sample(), *parse_slo("ttft=200ms"), {{"dataset", "random"}});
+  const std::string page = report_page({{"one", s}, {"two", s}});
+  EXPECT_THAT(page, HasSubstr("\"name\":\"two\""));
+  EXPECT_THAT(page, Not(HasSubstr("reset </script>")));
+  EXPECT_THAT(page, HasSubstr("reset \\u003c/script>"));
+  EXPECT_THAT(page, Not(HasSubstr("src="))) << "it needs nothing else";
+}
+
+TEST(ParseSlo, TakesSomeOfThree) {
+  EXPECT_EQ(parse_slo("ttft=500ms")->ttft_ms, 500);
+  EXPECT_EQ(parse_slo("tpot=50ms,e2e=10s")->e2e_ms, 10'000);
+  EXPECT_TRUE(parse_slo("")->empty());
+  for (const char* bad : {"ttft", "ttft=", "ttft=5", "x=1s", "ttft=1s,ttft=2s", "=1s"})
+    EXPECT_FALSE(parse_slo(bad)) << bad;
+}
+
+}  // namespace
+}  // namespace pd::load
