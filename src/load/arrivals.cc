@@ -95,7 +95,7 @@ Result<OpenArrivals> parse_rate(std::string_view text) {
   if (from && colon == std::string_view::npos) return out;
   const auto to = colon != text.npos ? positive_number(text.substr(colon + 1)) : std::nullopt;
   if (from && to) {
-    out.end_rate = *to;
+    out.end_rate = to;
     return out;
   }
   return error(ErrorCode::kInvalidArgument,

@@ -70,10 +70,11 @@ Result<Record> read_record(std::string_view line) {
       r.outcome = candidate;
       return r;
     }
-  } catch (const nlohmann::json::exception&) {
-    // Falls through to the one message there is.
+    return error(ErrorCode::kInvalidArgument, fmt::format("'{}' is no outcome", outcome));
+  } catch (const nlohmann::json::exception& problem) {
+    return error(ErrorCode::kInvalidArgument,
+                 fmt::format("not a line that bench serve has written: {}", problem.what()));
   }
-  return error(ErrorCode::kInvalidArgument, "not a line that bench serve has written");
 }
 
 }  // namespace pd::load

@@ -59,7 +59,7 @@ std::optional<std::uint32_t> tokens_in(std::string_view cell) {
 
 // "2023-11-16 18:17:03.9799600" in seconds since 1970, or plain seconds.
 std::optional<double> seconds_in(std::string_view cell) {
-  if (const auto plain = number_in(cell)) return *plain;
+  if (const auto plain = number_in(cell)) return plain;
   const auto part = [cell](std::size_t at, std::size_t size) -> std::optional<int> {
     if (cell.size() < at + size) return std::nullopt;
     int value = 0;
@@ -162,7 +162,7 @@ Result<Workload> read_csv_trace(std::string_view text, std::string_view name, st
     const auto in = tokens_in(row[input]), made = tokens_in(row[output]);
     if (!at || !in || !made)
       return mistake(name, number, "a time or a number of tokens is missing");
-    if (!first) first = *at;
+    if (!first) first = at;
     const double since = std::max(0.0, *at - *first);
     if (since > kSecondsMax) return mistake(name, number, "more than three years after the first");
     out.conversations.push_back({{Ask{duration_of(since), {Piece{mix64(number), *in}}, *made}}});
