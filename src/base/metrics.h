@@ -51,6 +51,15 @@ class Metrics {
   // Prometheus text exposition format 0.0.4.
   std::string text() const;
 
+  // The values of now. Those of several threads, each taken where its metrics change, add up to a
+  // whole in which what was consistent on each stays so.
+  struct Snapshot {
+    std::shared_ptr<const void> families;
+  };
+  Snapshot snapshot() const;
+  // Metrics of the same name and labels are added.
+  static std::string text(const std::vector<Snapshot>& snapshots);
+
  private:
   struct Registry;
   std::unique_ptr<Registry> registry_;

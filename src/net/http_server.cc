@@ -26,36 +26,47 @@ UniqueFd reserve_descriptor() { return UniqueFd(::open("/dev/null", O_RDONLY | O
 struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
   Impl(EventLoop& loop, HttpLimits limits, Handler handler)
       : context(std::make_shared<ServerContext>(loop, limits, std::move(handler))),
-        pause(loop, [this] { watch.arm_readable(); }) {}
+        pause(loop, [this] { arm_all(); }),
+        idle_end(loop, [this] { close_idle(); }) {}
 
-  void on_acceptable();
-  bool accept_one();
+  // A socket that listens.
+  struct Door {
+    UniqueFd socket;
+    FdWatch watch;
+  };
+
+  void on_acceptable(Door& door);
+  bool accept_one(Door& door);
+  void arm_all() {
+    for (const auto& door : doors) door->watch.arm_readable();
+  }
   void admit(UniqueFd socket, const SocketAddress& peer);
   void refuse(UniqueFd socket, const char* reason);
-  void stop_accepting();
+  void stop_accepting(Duration idle_grace);
+  void close_idle();
   void close_all(bool tell_handlers);
 
   std::shared_ptr<ServerContext> context;
-  UniqueFd listener;
-  FdWatch watch;
+  std::vector<std::unique_ptr<Door>> doors;
   DeadlineTimer pause;
+  DeadlineTimer idle_end;  // when idle connections are closed, once nothing is accepted any more
   UniqueFd reserve;  // closed for a moment when no other descriptor is left, to answer with 503
   std::uint16_t port = 0;
   std::uint64_t refused = 0;
   Time refusal_logged{};
 };
 
-void HttpServer::Impl::on_acceptable() {
+void HttpServer::Impl::on_acceptable(Door& door) {
   const auto self = shared_from_this();
-  for (int i = 0; i < kAcceptsPerWake && listener; ++i) {
-    if (!accept_one()) return;
+  for (int i = 0; i < kAcceptsPerWake && !context->stopping; ++i) {
+    if (!accept_one(door)) return;
   }
-  watch.arm_readable();
+  if (!context->stopping) door.watch.arm_readable();
 }
 
 // False: nothing more to accept now, and what wakes us is armed.
-bool HttpServer::Impl::accept_one() {
-  AcceptResult got = accept_from(listener.get());
+bool HttpServer::Impl::accept_one(Door& door) {
+  AcceptResult got = accept_from(door.socket.get());
   switch (got.outcome) {
     case AcceptOutcome::kAccepted:
       admit(std::move(got.socket), got.peer);
@@ -63,13 +74,13 @@ bool HttpServer::Impl::accept_one() {
     case AcceptOutcome::kRetry:
       return true;
     case AcceptOutcome::kNone:
-      watch.arm_readable();
+      door.watch.arm_readable();
       return false;
     case AcceptOutcome::kNoDescriptor:
       break;
   }
   reserve.reset();
-  AcceptResult turned_away = accept_from(listener.get());
+  AcceptResult turned_away = accept_from(door.socket.get());
   const bool accepted = turned_away.outcome == AcceptOutcome::kAccepted;
   if (accepted) refuse(std::move(turned_away.socket), "the server is out of file descriptors");
   reserve = reserve_descriptor();
@@ -118,11 +129,15 @@ void HttpServer::Impl::refuse(UniqueFd socket, const char* reason) {
   shut_down_writing(socket.get());
 }
 
-void HttpServer::Impl::stop_accepting() {
+void HttpServer::Impl::stop_accepting(Duration idle_grace) {
   pause.stop();
-  watch = FdWatch();
-  listener.reset();
+  doors.clear();
   context->stopping = true;
+  if (idle_grace <= Duration{}) return close_idle();
+  idle_end.set(context->loop.now() + idle_grace);
+}
+
+void HttpServer::Impl::close_idle() {
   const auto connections = context->connections;  // closing takes them out of the original
   for (const auto& [raw, connection] : connections) connection->close_when_idle();
 }
@@ -133,30 +148,58 @@ void HttpServer::Impl::close_all(bool tell_handlers) {
     connection->close(/*reset=*/true, tell_handlers);
 }
 
+Result<std::vector<UniqueFd>> open_listeners(const std::string& host, std::uint16_t port,
+                                             int count) {
+  return listen_on(host, port, count);
+}
+
+Result<std::vector<UniqueFd>> duplicate(const std::vector<UniqueFd>& descriptors) {
+  std::vector<UniqueFd> out;
+  for (const UniqueFd& fd : descriptors) {
+    out.emplace_back(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+    if (!out.back())
+      return error(ErrorCode::kUnavailable, "this process is out of file descriptors (ulimit -n)");
+  }
+  return out;
+}
+
 Result<std::unique_ptr<HttpServer>> HttpServer::create(EventLoop& loop,
                                                        const HttpServerOptions& options,
                                                        Handler handler) {
+  auto listeners = listen_on(options.host, options.port);
+  if (!listeners) return std::unexpected(listeners.error());
+  return adopt(loop, options, std::move(*listeners), std::move(handler));
+}
+
+Result<std::unique_ptr<HttpServer>> HttpServer::adopt(EventLoop& loop,
+                                                      const HttpServerOptions& options,
+                                                      std::vector<UniqueFd> listeners,
+                                                      Handler handler) {
   auto impl = std::make_shared<Impl>(loop, options.limits, std::move(handler));
-  auto listener = listen_on(options.host, options.port);
-  if (!listener) return std::unexpected(listener.error());
-  const auto port = local_port(listener->get());
-  if (!port) return std::unexpected(port.error());
-  impl->listener = std::move(*listener);
   impl->context->tls = options.tls;
-  impl->port = *port;
   impl->reserve = reserve_descriptor();
-  auto watch = FdWatch::create(loop, impl->listener.get(),
-                               {.on_readable = [raw = impl.get()] { raw->on_acceptable(); }});
-  if (!watch) return std::unexpected(watch.error());
-  impl->watch = std::move(*watch);
-  impl->watch.arm_readable();
+  for (UniqueFd& listener : listeners) {
+    const auto port = local_port(listener.get());
+    if (!port) return std::unexpected(port.error());
+    impl->port = *port;
+    auto door = std::make_unique<Impl::Door>();
+    door->socket = std::move(listener);
+    auto watch = FdWatch::create(
+        loop, door->socket.get(),
+        {.on_readable = [raw = impl.get(), at = door.get()] { raw->on_acceptable(*at); }});
+    if (!watch) return std::unexpected(watch.error());
+    door->watch = std::move(*watch);
+    impl->doors.push_back(std::move(door));
+  }
+  impl->arm_all();
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 
 HttpServer::HttpServer(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 HttpServer::~HttpServer() {
-  impl_->stop_accepting();
+  impl_->stop_accepting({});
+  impl_->idle_end.stop();
   impl_->close_all(/*tell_handlers=*/false);
 }
 
@@ -166,7 +209,7 @@ std::uint64_t HttpServer::connections_refused() const { return impl_->refused; }
 void HttpServer::use_tls(std::shared_ptr<const TlsServerContext> tls) {
   impl_->context->tls = std::move(tls);
 }
-void HttpServer::stop_accepting() { impl_->stop_accepting(); }
+void HttpServer::stop_accepting(Duration idle_grace) { impl_->stop_accepting(idle_grace); }
 void HttpServer::close_all() { impl_->close_all(/*tell_handlers=*/true); }
 
 }  // namespace pd::net

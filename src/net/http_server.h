@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "net/event_loop.h"
 #include "net/http_types.h"
 #include "net/tls.h"
@@ -63,6 +64,12 @@ struct HttpServerOptions {
   std::shared_ptr<const TlsServerContext> tls;  // null: without TLS
 };
 
+// Sockets that listen on options.host:port, for so many servers of one port (each its own loop),
+// and a further descriptor of each, for a process that takes over.
+Result<std::vector<UniqueFd>> open_listeners(const std::string& host, std::uint16_t port,
+                                             int count);
+Result<std::vector<UniqueFd>> duplicate(const std::vector<UniqueFd>& descriptors);
+
 class HttpServer {
  public:
   using Handler = std::function<void(HttpRequest request, HttpResponse response)>;
@@ -71,6 +78,11 @@ class HttpServer {
   static Result<std::unique_ptr<HttpServer>> create(EventLoop& loop,
                                                     const HttpServerOptions& options,
                                                     Handler handler);
+  // The same on sockets that listen already, of one port; at least one. They are non-blocking.
+  static Result<std::unique_ptr<HttpServer>> adopt(EventLoop& loop,
+                                                   const HttpServerOptions& options,
+                                                   std::vector<UniqueFd> listeners,
+                                                   Handler handler);
   ~HttpServer();  // cuts all connections; no callback runs afterwards
 
   std::uint16_t port() const;
@@ -80,8 +92,10 @@ class HttpServer {
   std::uint64_t connections_refused() const;
   // A renewed certificate, for connections from here on. Only for a server that was made with one.
   void use_tls(std::shared_ptr<const TlsServerContext> tls);
-  void stop_accepting();  // established connections go on; idle kept-alive ones are closed
-  void close_all();       // cuts them
+  // Established connections go on; each ends with its next response, idle kept-alive ones after
+  // `idle_grace`: a client that is just sending on one must not lose its request.
+  void stop_accepting(Duration idle_grace = Duration{});
+  void close_all();  // cuts them
 
  private:
   struct Impl;

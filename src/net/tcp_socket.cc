@@ -28,6 +28,11 @@ struct AddressListFree {
   void operator()(addrinfo* list) const { ::freeaddrinfo(list); }
 };
 
+// sin_port and sin6_port lie at the same place, behind the family.
+void set_port(SocketAddress& address, std::uint16_t port) {
+  reinterpret_cast<sockaddr_in*>(&address.storage)->sin_port = htons(port);
+}
+
 Result<SocketAddress> address_to_listen_on(const std::string& host, std::uint16_t port) {
   if (auto numeric = numeric_address(host, port)) return *numeric;
   addrinfo hints{};
@@ -44,8 +49,7 @@ Result<SocketAddress> address_to_listen_on(const std::string& host, std::uint16_
   SocketAddress address;
   std::memcpy(&address.storage, list->ai_addr, list->ai_addrlen);
   address.length = list->ai_addrlen;
-  // sin_port and sin6_port lie at the same place, behind the family.
-  reinterpret_cast<sockaddr_in*>(&address.storage)->sin_port = htons(port);
+  set_port(address, port);
   return address;
 }
 
@@ -71,6 +75,19 @@ std::unexpected<Error> listen_error(const SocketAddress& address, std::uint16_t 
   }
   return error(ErrorCode::kUnavailable,
                fmt::format("cannot listen on {}: {}", where, std::strerror(number)));
+}
+
+Result<UniqueFd> listen_once(const SocketAddress& address, std::uint16_t port, bool shared) {
+  UniqueFd fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) return listen_error(address, port, errno);
+  // A port whose last connections are still in TIME_WAIT can be listened on again at once.
+  set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  if (shared) set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
+  const auto* raw = reinterpret_cast<const sockaddr*>(&address.storage);
+  if (::bind(fd.get(), raw, address.length) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+    return listen_error(address, port, errno);
+  }
+  return fd;
 }
 
 }  // namespace
@@ -127,18 +144,26 @@ IoResult transmit(int fd, std::string_view bytes) {
   }
 }
 
-Result<UniqueFd> listen_on(const std::string& host, std::uint16_t port) {
-  const auto address = address_to_listen_on(host, port);
+Result<std::vector<UniqueFd>> listen_on(const std::string& host, std::uint16_t port, int sockets) {
+  auto address = address_to_listen_on(host, port);
   if (!address) return std::unexpected(address.error());
-  UniqueFd fd(::socket(address->storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd) return listen_error(*address, port, errno);
-  // A port whose last connections are still in TIME_WAIT can be listened on again at once.
-  set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
-  const auto* raw = reinterpret_cast<const sockaddr*>(&address->storage);
-  if (::bind(fd.get(), raw, address->length) != 0 || ::listen(fd.get(), kBacklog) != 0) {
-    return listen_error(*address, port, errno);
+  std::vector<UniqueFd> out;
+  // With several, one that does not share comes first: a port that another process has in use would
+  // be shared with it in silence.
+  if (sockets > 1) {
+    auto alone = listen_once(*address, port, /*shared=*/false);
+    if (!alone) return std::unexpected(alone.error());
+    const auto chosen = local_port(alone->get());
+    if (!chosen) return std::unexpected(chosen.error());
+    port = *chosen;
+    set_port(*address, port);
   }
-  return fd;
+  for (int i = 0; i < sockets; ++i) {
+    auto fd = listen_once(*address, port, /*shared=*/sockets > 1);
+    if (!fd) return std::unexpected(fd.error());
+    out.push_back(std::move(*fd));
+  }
+  return out;
 }
 
 Result<std::uint16_t> local_port(int fd) {

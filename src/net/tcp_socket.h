@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "base/time.h"
@@ -33,8 +34,10 @@ struct IoResult {
 IoResult receive(int fd, std::span<char> into);     // kEnd: the peer sends no more
 IoResult transmit(int fd, std::string_view bytes);  // never raises SIGPIPE
 
-// Listens on host:port (0: the kernel chooses). Names who has a port in use where the system tells.
-Result<UniqueFd> listen_on(const std::string& host, std::uint16_t port);
+// Listens on host:port (0: the kernel chooses) with so many sockets, between which the kernel
+// spreads connections (SO_REUSEPORT). Names who has a port in use where the system tells.
+Result<std::vector<UniqueFd>> listen_on(const std::string& host, std::uint16_t port,
+                                        int sockets = 1);
 Result<std::uint16_t> local_port(int fd);
 
 enum class AcceptOutcome { kAccepted, kNone, kNoDescriptor, kRetry };
