@@ -52,12 +52,12 @@ sanitize() {
   stage "fuzzers, a short run each"
   tools/fuzz.sh "${FUZZ_SECONDS:-3}"
 }
-# Where threads meet: queues, pools, metrics, the event loop, transport.
+# Where threads meet: queues, pools, metrics, the event loop, the loops of a gateway, transport.
 threads() {
   stage "thread sanitizer"
   configure tsan
-  compile tsan --target base_test net_test transfer_test transfer_process_test transfer_test_peer
-  run_ctest build/tsan -R '^(base_test|net_test|transfer_test|transfer_process_test)$'
+  compile tsan --target base_test net_test bench_test transfer_test transfer_process_test transfer_test_peer
+  run_ctest build/tsan -R '^(base_test|net_test|bench_test|transfer_test|transfer_process_test)$'
 }
 # On demand, before a release: engines and whole processes under TSan; every end-to-end test under ASan.
 thorough() {

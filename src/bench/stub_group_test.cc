@@ -14,7 +14,7 @@ using namespace std::chrono_literals;
 
 class StubGroupTest : public ::testing::Test {
  protected:
-  void start(const StubOptions& stub) {
+  void start(const StubOptions& stub, int loops = 1) {
     auto model = model::Model::open(PD_SOURCE_DIR "/assets/models/stories260K");
     ASSERT_TRUE(model) << model.error().message;
     model_.emplace(std::move(*model));
@@ -22,6 +22,7 @@ class StubGroupTest : public ::testing::Test {
     ASSERT_TRUE(group) << group.error().message;
     group_ = std::move(*group);
     gateway::GatewayOptions options;
+    options.loops = loops;
     options.controller = {"127.0.0.1", group_->controller_port()};
     options.model_name = "stories260K";
     options.context_max = Tokens(512);
@@ -32,6 +33,17 @@ class StubGroupTest : public ::testing::Test {
   LoadResult run(const LoadOptions& options) {
     net::HttpClient client(loop_);
     return run_load(loop_, client, {"127.0.0.1", gateway_->port()}, options);
+  }
+  std::string get(const std::string& path) {
+    net::HttpClient client(loop_);
+    std::string body;
+    client.fetch({.address = {"127.0.0.1", gateway_->port()}, .method = "GET", .target = path},
+                 [&](const Result<net::HttpClient::Whole>& answer) {
+                   if (answer) body = answer->body;
+                   loop_.stop();
+                 });
+    loop_.run();
+    return body;
   }
   net::EventLoop loop_;
   std::optional<model::Model> model_;
@@ -61,6 +73,42 @@ TEST_F(StubGroupTest, TheGatewayKeepsUpWithStubsThatDoNotPause) {
   EXPECT_EQ(result.failure, "");
   EXPECT_EQ(result.tokens, 64U * 400U);
   EXPECT_EQ(group_->held(), 0U);
+}
+
+// The value of a metric without labels.
+double value_of(const std::string& metrics, const std::string& name) {
+  const auto at = metrics.find("\n" + name + " ");
+  return at == std::string::npos ? -1
+                                 : std::strtod(metrics.c_str() + at + name.size() + 2, nullptr);
+}
+
+TEST_F(StubGroupTest, SeveralLoopsAreOneGateway) {
+  start({.prefill = 1ms, .pace = {.step = 1ms}}, 3);
+  std::uint64_t sent = 0;
+  // Connections of each round are new ones: the kernel deals them out anew.
+  for (int round = 0; round < 4; ++round) {
+    const LoadResult result = run({.bodies = make_bodies(false, true, 8, 50),
+                                   .tokens = 8,
+                                   .arrivals = ClosedLoop{.at_once = 24, .requests = 96}});
+    EXPECT_EQ(result.failure, "");
+    sent += result.sent;
+    const std::string metrics = get("/metrics");
+    EXPECT_EQ(value_of(metrics, "pdserve_requests_received_total"), static_cast<double>(sent));
+    EXPECT_EQ(value_of(metrics, "pdserve_requests_completed_total"), static_cast<double>(sent));
+    EXPECT_EQ(value_of(metrics, "pdserve_output_tokens_total"), static_cast<double>(8 * sent));
+    for (const char* loop : {"0", "1", "2"})
+      EXPECT_NE(metrics.find(std::string("pdserve_instances_silent{loop=\"") + loop), metrics.npos);
+  }
+  EXPECT_NE(get("/health").find(R"("status":"ok")"), std::string::npos);
+  EXPECT_EQ(group_->held(), 0U);
+  bool ended = false;
+  gateway_->on_end([&] {
+    ended = true;
+    loop_.stop();
+  });
+  gateway_->drain(5s);
+  loop_.run();
+  EXPECT_TRUE(ended);
 }
 
 TEST_F(StubGroupTest, BusyStubsMakeRequestsWait) {

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
+#include <sched.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <csignal>
 #include <ctime>
 
@@ -24,15 +26,13 @@ struct GatewayFlags {
 };
 
 constexpr Duration kDrainLimit = std::chrono::seconds(10);
-constexpr Duration kDrainCheck = std::chrono::milliseconds(20);
 
-constexpr Duration kLastWords = std::chrono::seconds(1);  // for the errors of those given up
-
-void stop_when_done(net::EventLoop& loop, gateway::Gateway& gateway, Time limit) {
-  if (gateway.done() || loop.now() >= limit + kLastWords) return loop.stop();
-  if (loop.now() >= limit) gateway.give_up();
-  loop.call_at(loop.now() + kDrainCheck,
-               [&loop, &gateway, limit] { stop_when_done(loop, gateway, limit); });
+// Of those that this process may use.
+int cores() {
+  cpu_set_t usable;
+  CPU_ZERO(&usable);
+  if (::sched_getaffinity(0, sizeof usable, &usable) != 0) return 1;
+  return std::clamp(CPU_COUNT(&usable), 1, 128);
 }
 
 // A request in flight has one connection to its client and up to two to instances; so many clients
@@ -91,6 +91,8 @@ int run(const GatewayFlags& flags) {
   options.http.port = config->gateway.port;
   options.http.limits.body_bytes_max = config->gateway.body_bytes_max;
   options.http.limits.connections_max = connections_within_limit(config->gateway.connections_max);
+  options.loops = config->gateway.loops > 0 ? config->gateway.loops : cores();
+  options.handover_socket = config->gateway.handover_socket;
   options.controller = *controller;
   options.secret = *secret;
   options.model_name = model_name(*config, *model);
@@ -108,7 +110,6 @@ int run(const GatewayFlags& flags) {
   auto admin = admin_options(*config, *secret);
   if (!admin) return fail(admin.error());
   options.admin = std::move(*admin);
-  const Duration drain_limit = options.request_limit;
 
   net::EventLoop loop;
   auto created = gateway::Gateway::create(loop, *model, std::move(options));
@@ -116,17 +117,15 @@ int run(const GatewayFlags& flags) {
     return fail(created.error().message + ": --port N, or --port 0 for any that is free");
   if (!created) return fail(created.error());
   const auto gateway = std::move(*created);
-  std::vector<std::uint16_t> ports{gateway->port()};
-  if (const auto operators = gateway->admin_port()) ports.push_back(*operators);
-  announce(flags.process, ports);
-  const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });
-  loop.on_signals({SIGTERM, SIGINT}, [&](int) {
-    gateway->drain();
-    stop_when_done(loop, *gateway, loop.now() + kDrainLimit);
+  gateway->on_serving([&] {
+    std::vector<std::uint16_t> ports{gateway->port()};
+    if (const auto operators = gateway->admin_port()) ports.push_back(*operators);
+    announce(flags.process, ports);
+    log::info("listening on {}:{}", config->gateway.host, gateway->port());
   });
-  // An operator's drain waits for every answer: it is asked for when there is time.
-  gateway->on_drain([&] { stop_when_done(loop, *gateway, loop.now() + drain_limit); });
-  log::info("listening on {}:{}", config->gateway.host, gateway->port());
+  gateway->on_end([&loop] { loop.stop(); });
+  const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });
+  loop.on_signals({SIGTERM, SIGINT}, [&](int) { gateway->drain(kDrainLimit); });
   loop.run();
   return 0;
 }

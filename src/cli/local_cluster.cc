@@ -74,6 +74,9 @@ Result<std::unique_ptr<LocalCluster>> LocalCluster::create(net::EventLoop& loop,
   if (!secret) return std::unexpected(secret.error());
   cluster->secret_ = std::move(*secret);
   while (!cluster->secret_.empty() && cluster->secret_.back() == '\n') cluster->secret_.pop_back();
+  // All instances are on this machine, too; and `up` replaces its gateway itself.
+  if (own.gateway.loops == 0) own.gateway.loops = 1;
+  own.gateway.handover_socket.clear();
   if (own.gateway.admin_port < 0) own.gateway.admin_port = 0;  // `pdserve ctl` is there at once
   if (auto written = write_private_file(directory / "pdserve.toml", to_toml(own)); !written)
     return std::unexpected(written.error());

@@ -62,6 +62,7 @@ TenantId Access::id_of(const std::string& tenant) {
 }
 
 void Access::use(const protocol::AccessFile& file, Time now) {
+  const std::lock_guard lock(mutex_);
   asks_for_keys_ = true;
   std::map<std::string, Caller> tenants;
   const std::uint64_t seed = digest64(std::as_bytes(std::span(secret_)));
@@ -88,15 +89,17 @@ void Access::use(const protocol::AccessFile& file, Time now) {
 }
 
 protocol::ApiResult<Caller> Access::authenticate(const net::HttpRequest& request) const {
-  if (!asks_for_keys_) return Caller{};
   const std::string_view key = bearer(request);
+  const std::string digest = key.empty() ? "" : sha256_hex(key);
+  const std::lock_guard lock(mutex_);
+  if (!asks_for_keys_) return Caller{};
   if (key.empty()) {
     return std::unexpected(ApiError{
         401, "invalid_request_error",
         "You didn't provide an API key. Send it in an Authorization header: Bearer YOUR_KEY", "",
         "missing_api_key"});
   }
-  const auto it = callers_.find(sha256_hex(key));
+  const auto it = callers_.find(digest);
   if (it == callers_.end()) {
     return std::unexpected(ApiError{401, "invalid_request_error",
                                     "Incorrect API key provided; ask this server's operator", "",
@@ -106,17 +109,25 @@ protocol::ApiResult<Caller> Access::authenticate(const net::HttpRequest& request
 }
 
 std::optional<Refusal> Access::admit(const Caller& caller, Time now) {
+  const std::lock_guard lock(mutex_);
   const auto limit = limits_.admit(caller.tenant, now);
   return limit ? std::optional(refusal(caller, *limit)) : std::nullopt;
 }
 
 std::optional<Refusal> Access::admit_tokens(const Caller& caller, Tokens prompt, Time now) {
+  const std::lock_guard lock(mutex_);
   const auto limit = limits_.admit_tokens(caller.tenant, prompt, now);
   return limit ? std::optional(refusal(caller, *limit)) : std::nullopt;
 }
 
 void Access::count_output(const Caller& caller, Tokens tokens, Time now) {
+  const std::lock_guard lock(mutex_);
   limits_.count_output(caller.tenant, tokens, now);
+}
+
+void Access::release(const Caller& caller) {
+  const std::lock_guard lock(mutex_);
+  limits_.release(caller.tenant);
 }
 
 Refusal Access::refusal(const Caller& caller, const TenantLimits::Refusal& limit) {
@@ -144,6 +155,7 @@ Refusal Access::refusal(const Caller& caller, const TenantLimits::Refusal& limit
 
 std::vector<net::Header> Access::headers(const Caller& caller, Time now) const {
   std::vector<net::Header> out;
+  const std::lock_guard lock(mutex_);
   if (!asks_for_keys_) return out;
   const TenantLimits::Standing standing = limits_.standing(caller.tenant);
   const auto add = [&](const char* what, const QuotaBucket& bucket) {
@@ -161,6 +173,7 @@ std::vector<net::Header> Access::headers(const Caller& caller, Time now) const {
 
 std::vector<Access::TenantView> Access::tenants() const {
   std::vector<TenantView> out;
+  const std::lock_guard lock(mutex_);
   std::set<TenantId> seen;
   for (const auto& [digest, caller] : callers_) {
     if (!caller.tenant_name.empty() && seen.insert(caller.tenant).second)

@@ -1,9 +1,11 @@
 // Who is asking, and how much they may: keys and tenants from a file that may change while the
-// gateway serves. Without a file everybody is one caller without limits. Loop thread only.
+// gateway serves. Without a file everybody is one caller without limits. Any thread: a tenant's
+// limits hold over all loops of the process.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -41,7 +43,6 @@ class Access {
 
   // From now on these keys count. Tenants keep what they have used; requests in flight go on.
   void use(const protocol::AccessFile& file, Time now);
-  bool asks_for_keys() const { return asks_for_keys_; }
 
   protocol::ApiResult<Caller> authenticate(const net::HttpRequest& request) const;
 
@@ -49,7 +50,7 @@ class Access {
   std::optional<Refusal> admit(const Caller& caller, Time now);
   std::optional<Refusal> admit_tokens(const Caller& caller, Tokens prompt, Time now);
   void count_output(const Caller& caller, Tokens tokens, Time now);
-  void release(const Caller& caller) { limits_.release(caller.tenant); }
+  void release(const Caller& caller);
 
   // x-ratelimit-*, as OpenAI names them; of limited tenants.
   std::vector<net::Header> headers(const Caller& caller, Time now) const;
@@ -64,7 +65,8 @@ class Access {
   Refusal refusal(const Caller& caller, const policy::TenantLimits::Refusal& limit);
   policy::TenantId id_of(const std::string& tenant);
 
-  std::string secret_;
+  const std::string secret_;
+  mutable std::mutex mutex_;  // of what follows
   Metrics& metrics_;
   policy::TenantLimits limits_;
   std::map<std::string, Caller, std::less<>> callers_;  // by the key's SHA-256

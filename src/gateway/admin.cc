@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "gateway/shards.h"
 #include "protocol/api_error.h"
 
 namespace pd::gateway {
@@ -28,13 +29,15 @@ nlohmann::ordered_json bucket_json(const policy::QuotaBucket& bucket, Time now) 
 
 }  // namespace
 
-Result<std::unique_ptr<AdminServer>> AdminServer::create(net::EventLoop& loop, AdminOptions options,
-                                                         RequestBook& book, Access& access,
+Result<std::unique_ptr<AdminServer>> AdminServer::create(net::EventLoop& loop,
+                                                         const AdminOptions& options,
+                                                         std::vector<UniqueFd> listeners,
+                                                         Shards& shards, Access& access,
                                                          std::function<void()> drain) {
   std::unique_ptr<AdminServer> admin(
-      new AdminServer(loop, std::move(options.key), book, access, std::move(drain)));
-  auto server = net::HttpServer::create(
-      loop, options.http,
+      new AdminServer(loop, options.key, shards, access, std::move(drain)));
+  auto server = net::HttpServer::adopt(
+      loop, options.http, std::move(listeners),
       [raw = admin.get()](const net::HttpRequest& request, net::HttpResponse response) {
         raw->handle(request, response);
       });
@@ -43,11 +46,11 @@ Result<std::unique_ptr<AdminServer>> AdminServer::create(net::EventLoop& loop, A
   return admin;
 }
 
-AdminServer::AdminServer(net::EventLoop& loop, std::string key, RequestBook& book, Access& access,
-                         std::function<void()> drain)
+AdminServer::AdminServer(net::EventLoop& loop, const std::string& key, Shards& shards,
+                         Access& access, std::function<void()> drain)
     : loop_(loop),
       key_digest_(sha256_hex("Bearer " + key)),
-      book_(book),
+      shards_(shards),
       access_(access),
       drain_(std::move(drain)) {}
 
@@ -67,7 +70,7 @@ void AdminServer::handle(const net::HttpRequest& request, net::HttpResponse& res
     return false;
   };
   if (path == kRequests) {
-    if (only("GET")) response.send(200, kJson, requests_json());
+    if (only("GET")) send_requests(response);
   } else if (path.starts_with(fmt::format("{}/", kRequests))) {
     handle_request(request, path.substr(kRequests.size() + 1), response);
   } else if (path == "/admin/v1/tenants") {
@@ -86,30 +89,52 @@ void AdminServer::handle(const net::HttpRequest& request, net::HttpResponse& res
   }
 }
 
-void AdminServer::handle_request(const net::HttpRequest& request, const std::string& id,
-                                 net::HttpResponse& response) {
-  const auto open = book_.find(id);
-  if (open == nullptr) {
-    return refuse(response, {404, "invalid_request_error",
-                             fmt::format("no request {} is being served here: it has ended, or "
-                                         "another gateway has it",
-                                         id),
-                             "", "unknown_request"});
-  }
-  if (request.method == "GET") {
-    response.send(200, kJson, to_json(open->entry()).dump());
-  } else if (request.method == "DELETE") {
-    open->cancel();
-    response.send(200, kJson, nlohmann::json{{"cancelled", id}}.dump());
-  } else {
-    refuse(response, {405, "invalid_request_error", "use GET or DELETE", "", "method_not_allowed"});
-  }
+void AdminServer::send_requests(net::HttpResponse response) {
+  using Entries = std::vector<RequestEntry>;
+  shards_.gather<Entries>(
+      loop_,
+      [](Shard& shard) {
+        Entries out;
+        for (const auto& open : shard.book().all()) out.push_back(open->entry());
+        return out;
+      },
+      [response](const std::vector<Entries>& all) mutable {
+        nlohmann::ordered_json out = nlohmann::ordered_json::array();
+        for (const Entries& entries : all) {
+          for (const RequestEntry& entry : entries) out.push_back(to_json(entry));
+        }
+        response.send(200, kJson, nlohmann::ordered_json{{"requests", std::move(out)}}.dump());
+      });
 }
 
-std::string AdminServer::requests_json() const {
-  nlohmann::ordered_json out = nlohmann::ordered_json::array();
-  for (const auto& open : book_.all()) out.push_back(to_json(open->entry()));
-  return nlohmann::ordered_json{{"requests", std::move(out)}}.dump();
+void AdminServer::handle_request(const net::HttpRequest& request, const std::string& id,
+                                 net::HttpResponse& response) {
+  if (request.method != "GET" && request.method != "DELETE")
+    return refuse(response,
+                  {405, "invalid_request_error", "use GET or DELETE", "", "method_not_allowed"});
+  const bool cancel = request.method == "DELETE";
+  shards_.gather<std::optional<RequestEntry>>(
+      loop_,
+      [id, cancel](Shard& shard) -> std::optional<RequestEntry> {
+        const auto open = shard.book().find(id);
+        if (open == nullptr) return std::nullopt;
+        RequestEntry entry = open->entry();
+        if (cancel) open->cancel();
+        return entry;
+      },
+      [id, cancel, response](const std::vector<std::optional<RequestEntry>>& all) mutable {
+        for (const auto& entry : all) {
+          if (!entry) continue;
+          return response.send(
+              200, kJson,
+              cancel ? nlohmann::json{{"cancelled", id}}.dump() : to_json(*entry).dump());
+        }
+        refuse(response, {404, "invalid_request_error",
+                          fmt::format("no request {} is being served here: it has ended, or "
+                                      "another gateway has it",
+                                      id),
+                          "", "unknown_request"});
+      });
 }
 
 std::string AdminServer::tenants_json() const {

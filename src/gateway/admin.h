@@ -1,5 +1,6 @@
 // The operator's door, on a port of its own and with a key of its own: what is being served and
-// where, tenants and their limits, cancel, drain. Loop thread only.
+// where, tenants and their limits, cancel, drain. It lives on the loop of the gateway's first shard
+// and asks the others. Loop thread only.
 //   GET    /admin/v1/requests        every request that is being served
 //   GET    /admin/v1/requests/ID     one of them
 //   DELETE /admin/v1/requests/ID     ends it; its client gets an error that says so
@@ -10,13 +11,16 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "base/unique_fd.h"
 #include "gateway/access.h"
-#include "gateway/request_book.h"
 #include "net/event_loop.h"
 #include "net/http_server.h"
 
 namespace pd::gateway {
+
+class Shards;
 
 struct AdminOptions {
   net::HttpServerOptions http;
@@ -25,24 +29,28 @@ struct AdminOptions {
 
 class AdminServer {
  public:
-  // `book` and `access` outlive it.
-  static Result<std::unique_ptr<AdminServer>> create(net::EventLoop& loop, AdminOptions options,
-                                                     RequestBook& book, Access& access,
+  // On sockets that listen already. `shards` and `access` outlive it.
+  static Result<std::unique_ptr<AdminServer>> create(net::EventLoop& loop,
+                                                     const AdminOptions& options,
+                                                     std::vector<UniqueFd> listeners,
+                                                     Shards& shards, Access& access,
                                                      std::function<void()> drain);
   std::uint16_t port() const { return server_->port(); }
+  void start_accepting() { server_->start_accepting(); }
+  void stop_accepting() { server_->stop_accepting(); }
 
  private:
-  AdminServer(net::EventLoop& loop, std::string key, RequestBook& book, Access& access,
+  AdminServer(net::EventLoop& loop, const std::string& key, Shards& shards, Access& access,
               std::function<void()> drain);
   void handle(const net::HttpRequest& request, net::HttpResponse& response);
+  void send_requests(net::HttpResponse response);
   void handle_request(const net::HttpRequest& request, const std::string& id,
                       net::HttpResponse& response);
-  std::string requests_json() const;
   std::string tenants_json() const;
 
   net::EventLoop& loop_;
   std::string key_digest_;
-  RequestBook& book_;
+  Shards& shards_;
   Access& access_;
   std::function<void()> drain_;
   std::unique_ptr<net::HttpServer> server_;

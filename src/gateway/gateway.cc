@@ -3,127 +3,83 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <utility>
 
 #include "base/log.h"
 #include "base/mapped_file.h"
-#include "base/text.h"
+#include "protocol/access_file.h"
 
 namespace pd::gateway {
-
-using protocol::ApiError;
-using protocol::ApiRequest;
-
 namespace {
 
-// Bodies waiting for a text thread. Parsing takes some 10 ms for 10 MiB, and tokenizing ends with
-// the model's context, so this is about a second of work.
-constexpr TextWorker::Limits kTextLimits{.items = 1024, .bytes = Bytes(64 << 20)};
 constexpr std::size_t kAccessFileMax = 64 << 20;
-
-std::int64_t unix_seconds() {
-  return std::chrono::duration_cast<std::chrono::seconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
-ApiError not_found(const net::HttpRequest& request) {
-  return {404, "invalid_request_error",
-          fmt::format("Invalid URL ({} {})", request.method, request.path()), "", "unknown_url"};
-}
-
-ApiError wrong_method(const net::HttpRequest& request, std::string_view right) {
-  return {405, "invalid_request_error",
-          fmt::format("{} does not answer {}; use {}", request.path(), request.method, right), "",
-          "method_not_allowed"};
-}
-
-ApiError shutting_down() {
-  return {503, "server_error", "this gateway is shutting down; retry elsewhere", "", "draining"};
-}
-
-ApiError too_many_texts() {
-  return {429, "rate_limit_error",
-          "more text is being read than this gateway can hold; try again later", "", "busy"};
-}
-
-policy::DispatcherOptions seeded(policy::DispatcherOptions options, std::uint64_t seed) {
-  options.seed = seed;
-  return options;
-}
-
-std::int64_t unix_milliseconds() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
+constexpr Duration kEndCheck = std::chrono::milliseconds(20);
+constexpr Duration kLastWords = std::chrono::seconds(1);  // for the errors of those given up
 
 }  // namespace
 
 Result<std::unique_ptr<Gateway>> Gateway::create(net::EventLoop& loop, const model::Model& model,
                                                  GatewayOptions options) {
-  std::unique_ptr<Gateway> gateway(new Gateway(loop, model, std::move(options)));
-  if (!gateway->options_.certificate.certificate.empty()) {
-    auto files = CertificateFiles::open(
-        loop, gateway->options_.certificate, gateway->metrics_,
-        [raw = gateway.get()](auto context) { raw->server_->use_tls(std::move(context)); });
-    if (!files) return std::unexpected(files.error());
-    gateway->certificate_ = std::move(*files);
-    gateway->options_.http.tls = gateway->certificate_->context();
-  }
-  auto server = net::HttpServer::create(
-      loop, gateway->options_.http,
-      [raw = gateway.get()](net::HttpRequest request, net::HttpResponse response) {
-        raw->handle(std::move(request), std::move(response));
-      });
-  if (!server) return std::unexpected(server.error());
-  gateway->server_ = std::move(*server);
-  if (Status opened = gateway->open_access(); !opened) return std::unexpected(opened.error());
-  if (!gateway->options_.access_log.empty()) {
-    auto log = AccessLog::open(gateway->options_.access_log, gateway->metrics_);
+  std::unique_ptr<Gateway> gateway(new Gateway(loop, std::move(options)));
+  const GatewayOptions& own = gateway->options_;
+  if (Status opened = gateway->open_certificate(); !opened) return std::unexpected(opened.error());
+  auto listening = Listening::create(own);
+  if (!listening) return std::unexpected(listening.error());
+  gateway->listening_.emplace(std::move(*listening));
+  if (!own.access_log.empty()) {
+    auto log = AccessLog::open(own.access_log, gateway->metrics_);
     if (!log) return std::unexpected(log.error());
     gateway->access_log_ = std::move(*log);
   }
-  if (gateway->options_.admin) {
-    auto admin = AdminServer::create(loop, *gateway->options_.admin, gateway->book_,
-                                     gateway->access_, [raw = gateway.get()] {
-                                       raw->drain();
-                                       if (raw->on_drain_) raw->on_drain_();
-                                     });
-    if (!admin) return std::unexpected(admin.error());
-    gateway->admin_ = std::move(*admin);
+  const ShardContext context{
+      .model = &model,
+      .options = &own,
+      .common_metrics = &gateway->metrics_,
+      .access = &gateway->access_,
+      .access_log = gateway->access_log_.get(),
+      .instances_known = [raw = gateway.get()] {
+        raw->loop_.post([raw] {
+          if (--raw->shards_without_instances_ == 0 && raw->listening_->replaces_another())
+            raw->serve();
+        });
+      }};
+  gateway->shards_ = std::make_unique<Shards>(loop, context, own.loops);
+  gateway->shards_without_instances_ = gateway->shards_->count();
+  auto sockets = gateway->listening_->for_clients();
+  if (!sockets) return std::unexpected(sockets.error());
+  if (Status opened = gateway->shards_->open_doors(std::move(*sockets), own.http); !opened)
+    return std::unexpected(opened.error());
+  if (Status opened = gateway->open_access(); !opened) return std::unexpected(opened.error());
+  if (Status opened = gateway->open_admin(); !opened) return std::unexpected(opened.error());
+  if (!gateway->listening_->replaces_another()) {
+    if (Status offered = gateway->offer(); !offered) return std::unexpected(offered.error());
+    loop.post([raw = gateway.get()] { raw->serve(); });
   }
-  gateway->text_.run();
-  gateway->tools_.run();
-  gateway->topology_.run();
+  gateway->shards_->run();
   return gateway;
 }
 
-Gateway::Gateway(net::EventLoop& loop, const model::Model& model, GatewayOptions options)
-    : loop_(loop),
-      model_(model),
-      options_(std::move(options)),
-      answer_metrics_(metrics_),
-      access_(options_.secret, metrics_),
-      book_([this](const RequestEntry& entry) {
-        if (access_log_) access_log_->write(to_json(entry).dump());
-      }),
-      rng_(options_.seed),
-      prepare_{&model, options_.model_name, {}, options_.context_max},
-      http_(loop),
-      driver_(loop, http_, seeded(options_.dispatcher, options_.seed), options_.secret, metrics_),
-      topology_(loop, http_, options_.controller, options_.secret,
-                [this](const protocol::Topology& topology) {
-                  log::info("topology {}: {} instances", topology.revision,
-                            topology.instances.size());
-                  driver_.on_topology(topology);
-                }),
-      text_(kTextLimits),
-      tools_(kTextLimits) {}
+Gateway::Gateway(net::EventLoop& loop, GatewayOptions options)
+    : loop_(loop), options_(std::move(options)), access_(options_.secret, metrics_) {
+  options_.http.accepting = false;
+  options_.http.holdings = std::make_shared<net::HttpHoldings>();
+}
 
-Gateway::~Gateway() = default;
+Gateway::~Gateway() {
+  if (look_) loop_.cancel(*look_);
+}
+
+Status Gateway::open_certificate() {
+  if (options_.certificate.certificate.empty()) return {};
+  auto files = CertificateFiles::open(
+      loop_, options_.certificate, metrics_, [this](const CertificateFiles::Context& context) {
+        shards_->each([context](Shard& shard) { shard.use_tls(context); });
+      });
+  if (!files) return std::unexpected(files.error());
+  certificate_ = std::move(*files);
+  options_.http.tls = certificate_->context();
+  return {};
+}
 
 Status Gateway::open_access() {
   if (options_.access_file.empty()) return {};
@@ -151,203 +107,87 @@ Status Gateway::open_access() {
 
 void Gateway::use_access(const protocol::AccessFile& file) {
   access_.use(file, loop_.now());
-  for (const auto& view : access_.tenants())
-    driver_.set_weight(view.caller.tenant, view.caller.weight);
+  shards_->each([views = access_.tenants()](Shard& shard) {
+    for (const auto& view : views) shard.set_weight(view.caller.tenant, view.caller.weight);
+  });
   log::info("access file: {} tenants, {} keys", file.tenants.size(), file.keys.size());
 }
 
-void Gateway::drain() {
-  draining_ = true;
-  server_->stop_accepting();
+Status Gateway::open_admin() {
+  if (!options_.admin) return {};
+  AdminOptions admin = *options_.admin;
+  admin.http.accepting = false;
+  auto sockets = listening_->for_operators();
+  if (!sockets) return std::unexpected(sockets.error());
+  // An operator's drain waits for every answer: it is asked for when there is time.
+  auto server = AdminServer::create(loop_, admin, std::move(*sockets), *shards_, access_,
+                                    [this] { drain(options_.request_limit); });
+  if (!server) return std::unexpected(server.error());
+  admin_ = std::move(*server);
+  return {};
 }
 
-void Gateway::refuse(net::HttpResponse& response, const ApiError& error) {
-  response.send(error.status, "application/json", to_json(error));
+void Gateway::serve() {
+  if (end_by_) return;
+  shards_->each([](Shard& shard) { shard.start_accepting(); });
+  if (admin_) admin_->start_accepting();
+  if (listening_->replaces_another()) {
+    if (Status confirmed = listening_->confirm(); !confirmed)
+      log::warn("{}", confirmed.error().message);
+    if (Status offered = offer(); !offered)
+      log::error("{}; no process can take over from this one", offered.error().message);
+  }
+  if (on_serving_) on_serving_();
 }
 
-void Gateway::handle(net::HttpRequest request, net::HttpResponse response) {
-  const std::string path(request.path());
-  const auto get = [&](std::string_view type, const std::string& body) {
-    if (request.method != "GET" && request.method != "HEAD")
-      return refuse(response, wrong_method(request, "GET"));
-    response.send(200, type, body);
+Status Gateway::offer() {
+  if (options_.handover_socket.empty()) return {};
+  auto offer = net::DescriptorOffer::create(
+      loop_, options_.handover_socket, [this] { return listening_->pack(); },
+      [this] { hand_over(); });
+  if (!offer)
+    return error(offer.error().code,
+                 fmt::format("[gateway] handover_socket: {}", offer.error().message));
+  offer_ = std::move(*offer);
+  return {};
+}
+
+void Gateway::hand_over() {
+  log::info("another process has taken over; this one ends when its requests have");
+  listening_->close();
+  shards_->each([](Shard& shard) { shard.retire(); });
+  if (admin_) admin_->stop_accepting();
+  end_within(options_.request_limit);
+}
+
+void Gateway::drain(Duration limit) {
+  offer_.reset();
+  listening_->close();
+  shards_->each([](Shard& shard) { shard.drain(); });
+  end_within(limit);
+}
+
+void Gateway::end_within(Duration limit) {
+  const Time by = loop_.now() + limit;
+  const bool looking = end_by_.has_value();
+  end_by_ = looking ? std::min(*end_by_, by) : by;
+  if (!looking) look_for_end();
+}
+
+void Gateway::look_for_end() {
+  look_.reset();
+  const Time now = loop_.now();
+  const auto end = [this] {
+    if (const auto work = std::exchange(on_end_, nullptr)) work();
   };
-  if (path == "/v1/chat/completions" || path == "/v1/completions" || path == "/tokenize" ||
-      path == "/detokenize") {
-    if (request.method != "POST") return refuse(response, wrong_method(request, "POST"));
-    if (path == "/v1/chat/completions")
-      return handle_generation(ApiRequest::Kind::kChat, std::move(request), std::move(response));
-    if (path == "/v1/completions")
-      return handle_generation(ApiRequest::Kind::kCompletion, std::move(request),
-                               std::move(response));
-    return handle_text(std::move(request), std::move(response), path == "/tokenize");
-  }
-  if (path.starts_with("/v1/")) {
-    if (const auto caller = access_.authenticate(request); !caller)
-      return refuse(response, caller.error());
-  }
-  if (path == "/v1/models")
-    return get("application/json",
-               nlohmann::json{{"object", "list"}, {"data", {model_json()}}}.dump());
-  if (path == "/v1/models/" + options_.model_name) {
-    return get("application/json", model_json().dump());
-  }
-  if (path.starts_with("/v1/models/")) {
-    return refuse(response, {404, "invalid_request_error",
-                             fmt::format("The model '{}' does not exist; this server has '{}'",
-                                         path.substr(11), options_.model_name),
-                             "model", "model_not_found"});
-  }
-  if (path == "/metrics") return get("text/plain; version=0.0.4", metrics_.text());
-  if (path == "/health") {
-    const bool ready = driver_.has_workers() && !draining_;
-    response.send(ready ? 200 : 503, "application/json", health_json());
-    return;
-  }
-  refuse(response, not_found(request));
-}
-
-nlohmann::json Gateway::model_json() const {
-  return {{"id", options_.model_name},
-          {"object", "model"},
-          {"created", options_.created},
-          {"owned_by", "pdserve"},
-          {"max_model_len", options_.context_max.value()}};
-}
-
-std::string Gateway::health_json() const {
-  return nlohmann::json{{"status", draining_               ? "draining"
-                                   : driver_.has_workers() ? "ok"
-                                                           : "no instances"},
-                        {"requests_in_flight", answer_metrics_.in_flight.value()},
-                        {"topology_revision", topology_.revision()},
-                        {"controller_answers", topology_.connected()}}
-      .dump();
-}
-
-void Gateway::end_early(Incoming& incoming, const ApiError& error,
-                        std::vector<net::Header> headers) {
-  if (error.status == 429 && headers.empty()) headers.emplace_back("retry-after", "1");
-  incoming.response.send(error.status, "application/json", to_json(error), headers);
-  answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() - 1);
-  answer_metrics_.rejected.add();
-  RequestEntry entry;
-  entry.endpoint = incoming.arrival.endpoint;
-  entry.peer = incoming.arrival.peer;
-  entry.caller = incoming.arrival.caller;
-  entry.unix_ms = incoming.arrival.unix_ms;
-  entry.prepare = entry.total = loop_.now() - incoming.arrival.received;
-  entry.status = error.status;
-  entry.error_code = error.code.empty() ? error.type : error.code;
-  book_.leave(entry);
-}
-
-void Gateway::end_over_limit(Incoming& incoming, const Refusal& refusal) {
-  std::vector<net::Header> headers = access_.headers(incoming.arrival.caller, loop_.now());
-  const auto seconds = static_cast<int>(std::ceil(to_seconds(refusal.retry_after)));
-  headers.emplace_back("retry-after", fmt::format("{}", std::max(1, seconds)));
-  end_early(incoming, refusal.error, std::move(headers));
-}
-
-void Gateway::handle_generation(ApiRequest::Kind kind, net::HttpRequest request,
-                                net::HttpResponse response) {
-  answer_metrics_.received.add();
-  answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() + 1);
-  auto incoming =
-      std::make_shared<Incoming>(Incoming{.kind = kind,
-                                          .arrival = {.received = request.received,
-                                                      .unix_ms = unix_milliseconds(),
-                                                      .endpoint = std::string(request.path()),
-                                                      .peer = request.peer},
-                                          .response = std::move(response)});
-  if (draining_) return end_early(*incoming, shutting_down());
-  auto caller = access_.authenticate(request);
-  if (!caller) return end_early(*incoming, caller.error());
-  incoming->arrival.caller = std::move(*caller);
-  if (const auto refusal = access_.admit(incoming->arrival.caller, loop_.now()))
-    return end_over_limit(*incoming, *refusal);
-  ++preparing_;
-  incoming->wanted = std::make_shared<std::atomic<bool>>(true);
-  incoming->response.on_close([wanted = incoming->wanted] { *wanted = false; });
-  auto body = std::make_shared<std::string>(std::move(request.body));
-  const Bytes bytes(static_cast<Bytes::rep>(body->size()));
-  const bool queued = text_.submit(bytes, incoming->wanted, [this, body, incoming](bool go) {
-    const bool late = SteadyTime::now() >= incoming->arrival.received + options_.ttft_limit;
-    auto prepared = std::make_shared<protocol::ApiResult<PreparedRequest>>(
-        go && !late ? prepare(incoming->kind, *body, prepare_, unix_seconds(),
-                              incoming->arrival.caller.salt)
-                    : std::unexpected(go ? too_many_texts() : shutting_down()));
-    loop_.post([this, incoming, prepared] {
-      --preparing_;
-      answer(std::move(*incoming), std::move(*prepared));
-    });
-  });
-  if (queued) return;
-  --preparing_;
-  access_.release(incoming->arrival.caller);
-  end_early(*incoming, too_many_texts());
-}
-
-void Gateway::answer(Incoming incoming, protocol::ApiResult<PreparedRequest> prepared) {
-  const Caller& caller = incoming.arrival.caller;
-  const auto over = [&] { access_.release(caller); };
-  if (!incoming.response.open()) {
-    over();
-    answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() - 1);
-    return answer_metrics_.cancelled.add();
-  }
-  if (!prepared) {
-    over();
-    return end_early(incoming, prepared.error());
-  }
-  Tokens prompts;
-  for (const auto& prompt : prepared->prompts)
-    prompts += Tokens(static_cast<std::int64_t>(prompt->size()));
-  if (const auto refusal = access_.admit_tokens(caller, prompts, loop_.now())) {
-    over();
-    return end_over_limit(incoming, *refusal);
-  }
-  protocol::AnswerIdentity identity;
-  identity.kind = incoming.kind;
-  identity.id =
-      (incoming.kind == ApiRequest::Kind::kChat ? "chatcmpl-" : "cmpl-") + to_string(next_id());
-  identity.model = options_.model_name;
-  identity.created = unix_seconds();
-  const AnswerContext context{&loop_, &driver_, &model_, &answer_metrics_, &access_, &book_};
-  const Time received = incoming.arrival.received;
-  const auto running =
-      std::make_shared<Answer>(context, std::move(*prepared), std::move(identity),
-                               std::move(incoming.response), std::move(incoming.arrival));
-  running->start([this] { return next_id(); }, [this] { return rng_.next(); },
-                 {received + options_.ttft_limit, received + options_.request_limit});
-}
-
-void Gateway::handle_text(net::HttpRequest request, net::HttpResponse response, bool tokenizing) {
-  if (const auto caller = access_.authenticate(request); !caller)
-    return refuse(response, caller.error());
-  auto body = std::make_shared<std::string>(std::move(request.body));
-  const Bytes bytes(static_cast<Bytes::rep>(body->size()));
-  auto wanted = std::make_shared<std::atomic<bool>>(true);
-  response.on_close([wanted] { *wanted = false; });
-  const bool queued = tools_.submit(bytes, wanted, [this, body, response, tokenizing](bool go) {
-    auto result = std::make_shared<protocol::ApiResult<std::string>>(
-        !go          ? std::unexpected(shutting_down())
-        : tokenizing ? tokenize(*body, prepare_, unix_seconds())
-                     : detokenize(*body, prepare_));
-    loop_.post([this, result, response]() mutable {
-      if (*result)
-        response.send(200, "application/json", **result);
-      else
-        refuse(response, result->error());
-    });
-  });
-  if (!queued) refuse(response, too_many_texts());
-}
-
-void Gateway::give_up() {
-  text_.give_up();
-  tools_.give_up();
-  driver_.cancel_all();
+  if (now >= *end_by_ + kLastWords) return end();
+  if (now >= *end_by_) shards_->each([](Shard& shard) { shard.give_up(); });
+  shards_->gather<ShardHealth>(
+      loop_, [](Shard& shard) { return shard.health(); },
+      [this, end](const std::vector<ShardHealth>& all) {
+        if (std::ranges::all_of(all, &ShardHealth::idle)) return end();
+        look_ = loop_.call_at(loop_.now() + kEndCheck, [this] { look_for_end(); });
+      });
 }
 
 }  // namespace pd::gateway

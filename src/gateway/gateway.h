@@ -1,49 +1,27 @@
-// The door: an OpenAI API in front of one group. Reads and parses each body once, hands the request
-// to the dispatcher, relays what comes back. One event loop; tokenization runs beside it on a
-// thread of its own.
+// The door: an OpenAI API in front of one group. Here is what there is once in a process: keys,
+// certificate, access log, listening sockets, the operator's port, the end. Requests are served by
+// shards, one for each event loop. Lives on the loop of the first shard.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
-#include <string>
+#include <optional>
 
 #include "base/metrics.h"
 #include "base/result.h"
-#include "base/rng.h"
 #include "gateway/access.h"
 #include "gateway/access_log.h"
 #include "gateway/admin.h"
-#include "gateway/answer.h"
 #include "gateway/certificate_files.h"
-#include "gateway/leg_driver.h"
-#include "gateway/prepare.h"
-#include "gateway/request_book.h"
-#include "gateway/topology_watch.h"
+#include "gateway/gateway_options.h"
+#include "gateway/listening.h"
+#include "gateway/shards.h"
 #include "gateway/watched_file.h"
+#include "net/descriptor_handover.h"
 #include "net/event_loop.h"
-#include "net/http_client.h"
-#include "net/http_server.h"
 
 namespace pd::gateway {
-
-struct GatewayOptions {
-  net::HttpServerOptions http;
-  net::HttpAddress controller;
-  std::string secret;
-  std::string model_name;
-  Tokens context_max;
-  Duration ttft_limit{std::chrono::seconds(30)};
-  Duration request_limit{std::chrono::seconds(600)};
-  policy::DispatcherOptions dispatcher;
-  std::string access_file;            // keys and tenants; empty: none are asked for
-  CertificatePaths certificate;       // empty: without TLS
-  std::string access_log;             // a line for each request; empty: none
-  std::optional<AdminOptions> admin;  // nullopt: no such port
-  std::uint64_t seed = 0;             // of request ids and of seeds that clients leave open
-  std::int64_t created = 0;           // Unix seconds, what /v1/models says
-};
 
 class Gateway {
  public:
@@ -52,67 +30,46 @@ class Gateway {
                                                  GatewayOptions options);
   ~Gateway();
 
-  std::uint16_t port() const { return server_->port(); }
+  std::uint16_t port() const { return shards_->port(); }
   std::optional<std::uint16_t> admin_port() const {
     return admin_ ? std::optional(admin_->port()) : std::nullopt;
   }
-  // Runs when an operator asks for a drain; without it only drain() is done.
-  void on_drain(std::function<void()> work) { on_drain_ = std::move(work); }
-  // No new requests; done() once what is in flight has ended and its clients have every byte.
-  void drain();
-  // Ends what is still in flight with an error that says so; done() follows when clients have it.
-  void give_up();
-  bool done() const {
-    return draining_ && driver_.in_flight() == 0 && preparing_ == 0 && server_->connections() == 0;
-  }
+  // Once, when connections are accepted: at once, but a process that replaces another first has to
+  // know the instances, and until then the other goes on.
+  void on_serving(std::function<void()> work) { on_serving_ = std::move(work); }
+  // Once, when nothing is left to do after drain() or after another process has taken over.
+  void on_end(std::function<void()> work) { on_end_ = std::move(work); }
+  // No new requests. What is still in flight after `limit` ends with an error that says so. Again:
+  // the sooner limit counts.
+  void drain(Duration limit);
 
  private:
-  // A request for an answer, on its way from the door to its Answer.
-  struct Incoming {
-    protocol::ApiRequest::Kind kind;
-    Arrival arrival;
-    net::HttpResponse response;
-    std::shared_ptr<std::atomic<bool>> wanted;  // false: its client has left
-  };
-  Gateway(net::EventLoop& loop, const model::Model& model, GatewayOptions options);
+  Gateway(net::EventLoop& loop, GatewayOptions options);
+  Status open_certificate();
   Status open_access();
   void use_access(const protocol::AccessFile& file);
-  void handle(net::HttpRequest request, net::HttpResponse response);
-  void handle_generation(protocol::ApiRequest::Kind kind, net::HttpRequest request,
-                         net::HttpResponse response);
-  void answer(Incoming incoming, protocol::ApiResult<PreparedRequest> prepared);
-  // It ends before it has an Answer.
-  void end_early(Incoming& incoming, const protocol::ApiError& error,
-                 std::vector<net::Header> headers = {});
-  void end_over_limit(Incoming& incoming, const Refusal& refusal);
-  void handle_text(net::HttpRequest request, net::HttpResponse response, bool tokenizing);
-  void refuse(net::HttpResponse& response, const protocol::ApiError& error);
-  nlohmann::json model_json() const;
-  std::string health_json() const;
-  RequestId next_id() { return {rng_.next(), rng_.next()}; }
+  Status open_admin();
+  void serve();
+  Status offer();
+  void hand_over();
+  void end_within(Duration limit);
+  void look_for_end();
 
   net::EventLoop& loop_;
-  const model::Model& model_;
   GatewayOptions options_;
-  Metrics metrics_;
-  AnswerMetrics answer_metrics_;
+  Metrics metrics_;  // of what belongs to no shard
   Access access_;
   std::unique_ptr<WatchedFile> access_file_;
   std::unique_ptr<CertificateFiles> certificate_;
   std::unique_ptr<AccessLog> access_log_;
-  RequestBook book_;
-  Rng rng_;
-  PrepareContext prepare_;
-  net::HttpClient http_;
-  LegDriver driver_;
-  TopologyWatch topology_;
-  std::unique_ptr<net::HttpServer> server_;
+  std::optional<Listening> listening_;
+  std::unique_ptr<Shards> shards_;
   std::unique_ptr<AdminServer> admin_;
-  std::function<void()> on_drain_;
-  // Bodies of /tokenize and /detokenize may take seconds: no request for an answer waits for them.
-  TextWorker text_, tools_;
-  std::size_t preparing_ = 0;
-  bool draining_ = false;
+  std::unique_ptr<net::DescriptorOffer> offer_;
+  std::size_t shards_without_instances_ = 0;
+  std::function<void()> on_serving_, on_end_;
+  std::optional<Time> end_by_;  // once it is to end
+  std::optional<net::EventLoop::TimerId> look_;
 };
 
 }  // namespace pd::gateway

@@ -14,7 +14,7 @@ namespace pd::gateway {
 
 using policy::LegNumber;
 
-LegDriver::Counters::Counters(Metrics& metrics)
+LegDriver::Counters::Counters(Metrics& metrics, const Metrics::Labels& gauge_labels)
     : rejections(metrics.counter("pdserve_rejections_total",
                                  "legs that a worker rejected because it was busy")),
       faults(metrics.counter("pdserve_leg_faults_total", "legs that ended without a result")),
@@ -24,18 +24,20 @@ LegDriver::Counters::Counters(Metrics& metrics)
           metrics.counter("pdserve_handoff_bytes_total", "KV bytes that decode instances pulled")),
       handoffs(metrics.counter("pdserve_handoffs_total", "handoffs that completed")),
       silent(metrics.gauge("pdserve_instances_silent",
-                           "instances that do not answer and are not asked until they do")),
+                           "instances that do not answer and are not asked until they do",
+                           gauge_labels)),
       transfer_seconds(metrics.histogram(
           "pdserve_handoff_seconds", "time to pull and scatter one request's KV",
           {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5})) {}
 
 LegDriver::LegDriver(net::EventLoop& loop, net::HttpClient& http,
-                     const policy::DispatcherOptions& options, std::string secret, Metrics& metrics)
+                     const policy::DispatcherOptions& options, std::string secret, Metrics& metrics,
+                     const Metrics::Labels& gauge_labels)
     : loop_(loop),
       http_(http),
       dispatcher_(options),
       secret_(std::move(secret)),
-      counters_(metrics) {}
+      counters_(metrics, gauge_labels) {}
 
 LegDriver::~LegDriver() {
   if (timer_at_) loop_.cancel(timer_);

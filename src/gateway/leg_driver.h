@@ -44,9 +44,10 @@ struct JobObserver {
 
 class LegDriver {
  public:
-  // `secret`: shared by all processes of the cluster, sent with every call.
+  // `secret`: shared by all processes of the cluster, sent with every call. `gauge_labels`: of
+  // gauges that do not add up over several drivers.
   LegDriver(net::EventLoop& loop, net::HttpClient& http, const policy::DispatcherOptions& options,
-            std::string secret, Metrics& metrics);
+            std::string secret, Metrics& metrics, const Metrics::Labels& gauge_labels = {});
   ~LegDriver();
 
   void on_topology(const protocol::Topology& topology);
@@ -84,7 +85,7 @@ class LegDriver {
     std::map<policy::LegNumber, Leg> legs;
   };
   struct Counters {
-    explicit Counters(Metrics& metrics);
+    Counters(Metrics& metrics, const Metrics::Labels& gauge_labels);
     Counter rejections, faults, restarts_evicted, handoff_bytes, handoffs;
     Gauge silent;
     Histogram transfer_seconds;

@@ -24,8 +24,8 @@ UniqueFd reserve_descriptor() { return UniqueFd(::open("/dev/null", O_RDONLY | O
 }  // namespace
 
 struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
-  Impl(EventLoop& loop, HttpLimits limits, Handler handler)
-      : context(std::make_shared<ServerContext>(loop, limits, std::move(handler))),
+  Impl(EventLoop& loop, const HttpServerOptions& options, Handler handler)
+      : context(std::make_shared<ServerContext>(loop, options, std::move(handler))),
         pause(loop, [this] { arm_all(); }),
         idle_end(loop, [this] { close_idle(); }) {}
 
@@ -90,13 +90,13 @@ bool HttpServer::Impl::accept_one(Door& door) {
 }
 
 void HttpServer::Impl::admit(UniqueFd socket, const SocketAddress& peer) {
-  if (context->connections.size() >= static_cast<std::size_t>(context->limits.connections_max)) {
+  if (context->holdings->connections >= context->limits.connections_max) {
     return refuse(std::move(socket), "the server has as many connections as it accepts");
   }
   watch_peer(socket.get(), context->limits.write_timeout);
   auto connection =
       std::make_shared<ServerConnection>(context, StreamSocket(std::move(socket)), peer.text());
-  context->connections.emplace(connection.get(), connection);
+  context->enter(connection);
   if (!connection->start()) {
     ++refused;
     connection->close(/*reset=*/true, /*tell_handler=*/false);
@@ -153,12 +153,22 @@ Result<std::vector<UniqueFd>> open_listeners(const std::string& host, std::uint1
   return listen_on(host, port, count);
 }
 
+Result<std::uint16_t> listening_port(const UniqueFd& listener) {
+  return local_port(listener.get());
+}
+
+Result<UniqueFd> duplicate(const UniqueFd& descriptor) {
+  UniqueFd copy(::fcntl(descriptor.get(), F_DUPFD_CLOEXEC, 0));
+  if (copy) return copy;
+  return error(ErrorCode::kUnavailable, "this process is out of file descriptors (ulimit -n)");
+}
+
 Result<std::vector<UniqueFd>> duplicate(const std::vector<UniqueFd>& descriptors) {
   std::vector<UniqueFd> out;
-  for (const UniqueFd& fd : descriptors) {
-    out.emplace_back(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
-    if (!out.back())
-      return error(ErrorCode::kUnavailable, "this process is out of file descriptors (ulimit -n)");
+  for (const UniqueFd& descriptor : descriptors) {
+    auto copy = duplicate(descriptor);
+    if (!copy) return std::unexpected(copy.error());
+    out.push_back(std::move(*copy));
   }
   return out;
 }
@@ -175,8 +185,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::adopt(EventLoop& loop,
                                                       const HttpServerOptions& options,
                                                       std::vector<UniqueFd> listeners,
                                                       Handler handler) {
-  auto impl = std::make_shared<Impl>(loop, options.limits, std::move(handler));
-  impl->context->tls = options.tls;
+  auto impl = std::make_shared<Impl>(loop, options, std::move(handler));
   impl->reserve = reserve_descriptor();
   for (UniqueFd& listener : listeners) {
     const auto port = local_port(listener.get());
@@ -191,7 +200,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::adopt(EventLoop& loop,
     door->watch = std::move(*watch);
     impl->doors.push_back(std::move(door));
   }
-  impl->arm_all();
+  if (options.accepting) impl->arm_all();
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 
@@ -206,6 +215,7 @@ HttpServer::~HttpServer() {
 std::uint16_t HttpServer::port() const { return impl_->port; }
 int HttpServer::connections() const { return static_cast<int>(impl_->context->connections.size()); }
 std::uint64_t HttpServer::connections_refused() const { return impl_->refused; }
+void HttpServer::start_accepting() { impl_->arm_all(); }
 void HttpServer::use_tls(std::shared_ptr<const TlsServerContext> tls) {
   impl_->context->tls = std::move(tls);
 }

@@ -4,6 +4,8 @@
 // closed; handlers see well-formed requests only. Loop thread only.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -57,17 +59,27 @@ class HttpResponse {
   std::shared_ptr<Impl> impl_;
 };
 
+// What the servers of one port hold together, so that their limits are the port's. Any thread.
+struct HttpHoldings {
+  std::atomic<int> connections{0};
+  std::atomic<std::size_t> body_bytes{0};  // of requests that are being received
+};
+
 struct HttpServerOptions {
   std::string host = "127.0.0.1";
   std::uint16_t port = 0;  // 0: the kernel chooses
   HttpLimits limits;
   std::shared_ptr<const TlsServerContext> tls;  // null: without TLS
+  std::shared_ptr<HttpHoldings> holdings;       // null: this server's limits are its own
+  bool accepting = true;                        // false: from start_accepting() on
 };
 
 // Sockets that listen on options.host:port, for so many servers of one port (each its own loop),
 // and a further descriptor of each, for a process that takes over.
 Result<std::vector<UniqueFd>> open_listeners(const std::string& host, std::uint16_t port,
                                              int count);
+Result<std::uint16_t> listening_port(const UniqueFd& listener);
+Result<UniqueFd> duplicate(const UniqueFd& descriptor);
 Result<std::vector<UniqueFd>> duplicate(const std::vector<UniqueFd>& descriptors);
 
 class HttpServer {
@@ -90,6 +102,7 @@ class HttpServer {
   // Connections not served: over connections_max or out of descriptors; answered with 503 if that
   // was possible.
   std::uint64_t connections_refused() const;
+  void start_accepting();
   // A renewed certificate, for connections from here on. Only for a server that was made with one.
   void use_tls(std::shared_ptr<const TlsServerContext> tls);
   // Established connections go on; each ends with its next response, idle kept-alive ones after

@@ -299,6 +299,34 @@ TEST_F(HttpServerTest, TooManyConnectionsAreAnsweredWith503) {
   on_loop([&] { EXPECT_EQ(server_->connections_refused(), 1u); });
 }
 
+TEST_F(HttpServerTest, ServersOfOnePortShareItsLimitsAndBeginWhenTheyAreTold) {
+  const auto holdings = std::make_shared<HttpHoldings>();
+  const HttpServerOptions options{
+      .limits = {.connections_max = 1}, .holdings = holdings, .accepting = false};
+  auto one = HttpServer::create(loop_, options, answer_ok);
+  auto other = HttpServer::create(loop_, options, answer_ok);
+  ASSERT_TRUE(one && other);
+  thread_ = std::jthread([this] { loop_.run(); });
+  RawSocket early = RawSocket::to((*one)->port());
+  early.send(kGet);
+  on_loop([&] { EXPECT_EQ(holdings->connections, 0) << "it waits in the socket"; });
+  on_loop([&] {
+    (*one)->start_accepting();
+    (*other)->start_accepting();
+  });
+  EXPECT_TRUE(early.read_until("\r\n\r\n").starts_with("HTTP/1.1 200 "));
+  EXPECT_TRUE(answer_to((*other)->port(), kGet).starts_with("HTTP/1.1 503 "));
+  on_loop([&] {
+    (*one)->close_all();
+    EXPECT_EQ(holdings->connections, 0);
+  });
+  EXPECT_TRUE(answer_to((*other)->port(), kGet).starts_with("HTTP/1.1 200 "));
+  on_loop([&] {
+    one->reset();
+    other->reset();
+  });
+}
+
 TEST_F(HttpServerTest, OutOfDescriptorsItAnswers503AndRecovers) {
   serve(answer_ok);
   RawSocket client;  // has its descriptor already

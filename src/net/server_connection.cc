@@ -140,7 +140,7 @@ void ServerConnection::parse(std::string_view bytes) {
   count_body(parser_.body_bytes());
   if (after == State::kFailed) return refuse(parser_.problem());
   const auto most = static_cast<std::size_t>(context_->limits.bodies_bytes_max.value());
-  if (after == State::kBody && context_->body_bytes > most) {
+  if (after == State::kBody && context_->holdings->body_bytes > most) {
     parser_.abandon();
     count_body(0);
     return refuse({503, "more is being received than this server can hold; try again later"});
@@ -153,7 +153,7 @@ void ServerConnection::parse(std::string_view bytes) {
 }
 
 void ServerConnection::count_body(std::size_t bytes) {
-  context_->body_bytes += bytes - body_counted_;  // modulo 2^64, which a sum bears
+  context_->holdings->body_bytes += bytes - body_counted_;  // modulo 2^64, which a sum bears
   body_counted_ = bytes;
 }
 
@@ -347,7 +347,7 @@ void ServerConnection::close(bool reset, bool tell_handler) {
   timer_.stop();
   watch_ = FdWatch();
   reset ? socket_.close_by_reset() : socket_.close_in_order();
-  context_->connections.erase(this);
+  context_->leave(this);
   const auto response = response_.lock();
   if (!response) return;
   response->connection = nullptr;

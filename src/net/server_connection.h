@@ -23,18 +23,31 @@ class ServerConnection;
 
 // What the connections of one server share. Each connection holds it; it goes with the last.
 struct ServerContext {
-  ServerContext(EventLoop& the_loop, HttpLimits the_limits, HttpServer::Handler the_handler)
-      : loop(the_loop), limits(the_limits), handler(std::move(the_handler)) {}
+  ServerContext(EventLoop& the_loop, const HttpServerOptions& options,
+                HttpServer::Handler the_handler)
+      : loop(the_loop),
+        limits(options.limits),
+        handler(std::move(the_handler)),
+        tls(options.tls),
+        holdings(options.holdings ? options.holdings : std::make_shared<HttpHoldings>()) {}
+  void enter(const std::shared_ptr<ServerConnection>& connection) {
+    connections.emplace(connection.get(), connection);
+    ++holdings->connections;
+  }
+  void leave(ServerConnection* connection) {
+    connections.erase(connection);
+    --holdings->connections;
+  }
   EventLoop& loop;
   const HttpLimits limits;
   const HttpServer::Handler handler;
   // What new connections speak; null: no TLS. Replaced when the certificate is renewed.
   std::shared_ptr<const TlsServerContext> tls;
+  const std::shared_ptr<HttpHoldings> holdings;  // with the other servers of this port
   // All reads go through this one buffer: an idle connection holds none.
   std::vector<char> read_buffer = std::vector<char>(64 * 1024);
   HttpDate date;
-  bool stopping = false;       // no further request on any connection
-  std::size_t body_bytes = 0;  // of requests that are being received
+  bool stopping = false;  // no further request on any connection
   std::unordered_map<ServerConnection*, std::shared_ptr<ServerConnection>> connections;
 };
 
@@ -96,7 +109,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   DeadlineTimer timer_;
   std::string peer_;
   RequestParser parser_;
-  std::size_t body_counted_ = 0;  // this connection's part of context_->body_bytes
+  std::size_t body_counted_ = 0;  // this connection's part of holdings->body_bytes
   Phase phase_ = Phase::kReading;
   bool close_after_ = false;  // no further request after this response
   bool input_ended_ = false;  // the peer has ended its sending side

@@ -19,7 +19,7 @@ Duration QuotaBucket::wait_for(double amount, Time now) const {
 void QuotaBucket::take(double amount, Time now) {
   if (!limited()) return;
   left_ = left(now) - amount;
-  as_of_ = now;
+  as_of_ = std::max(as_of_, now);  // threads come with slightly different times
 }
 
 void TenantLimits::set_quota(TenantId tenant, const TenantQuota& quota, Time now) {

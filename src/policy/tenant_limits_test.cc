@@ -42,6 +42,21 @@ TEST_F(TenantLimitsTest, RequestsAMinuteAreABurstThenAnAverage) {
   EXPECT_EQ(admitted, 60) << "a long pause saves up a minute";
 }
 
+TEST_F(TenantLimitsTest, AClockThatLagsOnAnotherThreadBuysNothing) {
+  limits_.set_quota(kA, {.requests_per_minute = 60}, now_);
+  while (!limits_.admit(kA, now_)) {
+  }
+  for (int i = 0; i < 1000; ++i) {
+    EXPECT_TRUE(limits_.admit(kA, now_ - std::chrono::milliseconds(5)));
+    EXPECT_TRUE(limits_.admit(kA, now_));
+    limits_.count_output(kA, Tokens(0), now_ - std::chrono::milliseconds(5));
+  }
+  now_ += seconds(1);
+  EXPECT_FALSE(limits_.admit(kA, now_ - std::chrono::milliseconds(0)));
+  EXPECT_TRUE(limits_.admit(kA, now_ - std::chrono::milliseconds(500)));
+  EXPECT_TRUE(limits_.admit(kA, now_));
+}
+
 TEST_F(TenantLimitsTest, RequestsAtOnceComeBackWhenTheyEnd) {
   limits_.set_quota(kA, {.concurrency = 2}, now_);
   EXPECT_FALSE(limits_.admit(kA, now_));

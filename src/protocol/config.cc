@@ -42,6 +42,8 @@ std::vector<Section> sections(Config& c) {
         duration_field("request_limit", c.gateway.request_limit, milliseconds(1), hours(24)),
         bytes_field("body_bytes_max", c.gateway.body_bytes_max, Bytes(1024)),
         integer_field("connections_max", c.gateway.connections_max, 1, 1'000'000),
+        integer_field("loops", c.gateway.loops, 0, 128),
+        text_field("handover_socket", c.gateway.handover_socket),
         text_field("access_file", c.gateway.access_file),
         text_field("tls_certificate", c.gateway.tls_certificate),
         text_field("tls_key", c.gateway.tls_key), text_field("access_log", c.gateway.access_log),

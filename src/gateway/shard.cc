@@ -1,0 +1,364 @@
+#include "gateway/shard.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "gateway/shards.h"
+
+namespace pd::gateway {
+
+using protocol::ApiError;
+using protocol::ApiRequest;
+
+namespace {
+
+// Bodies waiting for a text thread. Parsing takes some 10 ms for 10 MiB, and tokenizing ends with
+// the model's context, so this is about a second of work.
+constexpr TextWorker::Limits kTextLimits{.items = 1024, .bytes = Bytes(64 << 20)};
+std::int64_t unix_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+ApiError not_found(const net::HttpRequest& request) {
+  return {404, "invalid_request_error",
+          fmt::format("Invalid URL ({} {})", request.method, request.path()), "", "unknown_url"};
+}
+
+ApiError wrong_method(const net::HttpRequest& request, std::string_view right) {
+  return {405, "invalid_request_error",
+          fmt::format("{} does not answer {}; use {}", request.path(), request.method, right), "",
+          "method_not_allowed"};
+}
+
+ApiError shutting_down() {
+  return {503, "server_error", "this gateway is shutting down; retry elsewhere", "", "draining"};
+}
+
+ApiError too_many_texts() {
+  return {429, "rate_limit_error",
+          "more text is being read than this gateway can hold; try again later", "", "busy"};
+}
+
+policy::DispatcherOptions seeded(policy::DispatcherOptions options, std::uint64_t seed) {
+  options.seed = seed;
+  return options;
+}
+
+std::int64_t unix_milliseconds() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+constexpr Duration kIdleGrace = std::chrono::seconds(5);
+
+// Each shard draws ids, seeds and ties of its own.
+std::uint64_t seed_of(std::uint64_t seed, int number) {
+  for (Rng rng(seed); number > 0; --number) seed = rng.next();
+  return seed;
+}
+
+// A gauge that does not add up over the shards: it says whose it is when there are several.
+Metrics::Labels shard_label(const GatewayOptions& options, int number) {
+  if (options.loops <= 1) return {};
+  return {{"loop", std::to_string(number)}};
+}
+
+void refuse(net::HttpResponse& response, const ApiError& error) {
+  response.send(error.status, "application/json", to_json(error));
+}
+
+}  // namespace
+
+Shard::DoorMetrics::DoorMetrics(Metrics& metrics)
+    : open(metrics.gauge("pdserve_connections_open", "connections of clients")),
+      refused(metrics.counter("pdserve_connections_refused_total",
+                              "connections that could not be served: over [gateway] "
+                              "connections_max, or out of descriptors")) {}
+
+Shard::Shard(net::EventLoop& loop, const ShardContext& context, Shards& siblings, int number)
+    : loop_(loop),
+      context_(context),
+      options_(*context.options),
+      access_(*context.access),
+      siblings_(siblings),
+      answer_metrics_(metrics_),
+      door_metrics_(metrics_),
+      book_([this](const RequestEntry& entry) {
+        if (context_.access_log != nullptr) context_.access_log->write(to_json(entry).dump());
+      }),
+      rng_(seed_of(options_.seed, number)),
+      prepare_{context.model, options_.model_name, {}, options_.context_max},
+      http_(loop),
+      driver_(loop, http_, seeded(options_.dispatcher, seed_of(options_.seed, number)),
+              options_.secret, metrics_, shard_label(options_, number)),
+      topology_(loop, http_, options_.controller, options_.secret,
+                [this, number](const protocol::Topology& topology) {
+                  if (number == 0)
+                    log::info("topology {}: {} instances", topology.revision,
+                              topology.instances.size());
+                  driver_.on_topology(topology);
+                  if (driver_.has_workers() && !std::exchange(instances_known_, true))
+                    context_.instances_known();
+                }),
+      text_(kTextLimits),
+      tools_(kTextLimits) {}
+
+Shard::~Shard() = default;
+
+Status Shard::open_doors(std::vector<UniqueFd> listeners, const net::HttpServerOptions& options) {
+  auto server =
+      net::HttpServer::adopt(loop_, options, std::move(listeners),
+                             [this](net::HttpRequest request, net::HttpResponse response) {
+                               handle(std::move(request), std::move(response));
+                             });
+  if (!server) return std::unexpected(server.error());
+  server_ = std::move(*server);
+  return {};
+}
+
+void Shard::run() {
+  text_.run();
+  tools_.run();
+  topology_.run();
+}
+
+void Shard::drain() {
+  draining_ = true;
+  server_->stop_accepting();
+}
+
+void Shard::retire() { server_->stop_accepting(kIdleGrace); }
+
+void Shard::give_up() {
+  text_.give_up();
+  tools_.give_up();
+  driver_.cancel_all();
+}
+
+ShardHealth Shard::health() const {
+  return {.has_workers = driver_.has_workers(),
+          .draining = draining_,
+          .controller_answers = topology_.connected(),
+          .topology_revision = topology_.revision(),
+          .in_flight = answer_metrics_.in_flight.value(),
+          .idle = driver_.in_flight() == 0 && preparing_ == 0 && server_->connections() == 0};
+}
+
+Metrics::Snapshot Shard::metrics() {
+  door_metrics_.open.set(server_->connections());
+  const auto refused = static_cast<double>(server_->connections_refused());
+  door_metrics_.refused.add(refused - door_metrics_.refused.value());
+  return metrics_.snapshot();
+}
+
+void Shard::handle(net::HttpRequest request, net::HttpResponse response) {
+  const std::string path(request.path());
+  const auto get = [&](std::string_view type, const std::string& body) {
+    if (request.method != "GET" && request.method != "HEAD")
+      return refuse(response, wrong_method(request, "GET"));
+    response.send(200, type, body);
+  };
+  if (path == "/v1/chat/completions" || path == "/v1/completions" || path == "/tokenize" ||
+      path == "/detokenize") {
+    if (request.method != "POST") return refuse(response, wrong_method(request, "POST"));
+    if (path == "/v1/chat/completions")
+      return handle_generation(ApiRequest::Kind::kChat, std::move(request), std::move(response));
+    if (path == "/v1/completions")
+      return handle_generation(ApiRequest::Kind::kCompletion, std::move(request),
+                               std::move(response));
+    return handle_text(std::move(request), std::move(response), path == "/tokenize");
+  }
+  if (path.starts_with("/v1/")) {
+    if (const auto caller = access_.authenticate(request); !caller)
+      return refuse(response, caller.error());
+  }
+  if (path == "/v1/models")
+    return get("application/json",
+               nlohmann::json{{"object", "list"}, {"data", {model_json()}}}.dump());
+  if (path == "/v1/models/" + options_.model_name) {
+    return get("application/json", model_json().dump());
+  }
+  if (path.starts_with("/v1/models/")) {
+    return refuse(response, {404, "invalid_request_error",
+                             fmt::format("The model '{}' does not exist; this server has '{}'",
+                                         path.substr(11), options_.model_name),
+                             "model", "model_not_found"});
+  }
+  if (path == "/metrics" || path == "/health") {
+    if (request.method != "GET" && request.method != "HEAD")
+      return refuse(response, wrong_method(request, "GET"));
+    return path == "/metrics" ? send_metrics(std::move(response))
+                              : send_health(std::move(response));
+  }
+  refuse(response, not_found(request));
+}
+
+nlohmann::json Shard::model_json() const {
+  return {{"id", options_.model_name},
+          {"object", "model"},
+          {"created", options_.created},
+          {"owned_by", "pdserve"},
+          {"max_model_len", options_.context_max.value()}};
+}
+
+void Shard::send_metrics(net::HttpResponse response) {
+  siblings_.gather<Metrics::Snapshot>(
+      loop_, [](Shard& shard) { return shard.metrics(); },
+      [this, response](std::vector<Metrics::Snapshot> all) mutable {
+        all.push_back(context_.common_metrics->snapshot());
+        response.send(200, "text/plain; version=0.0.4", Metrics::text(all));
+      });
+}
+
+void Shard::send_health(net::HttpResponse response) {
+  siblings_.gather<ShardHealth>(
+      loop_, [](Shard& shard) { return shard.health(); },
+      [response](const std::vector<ShardHealth>& all) mutable {
+        ShardHealth whole = all.front();
+        for (const ShardHealth& one : std::span(all).subspan(1)) {
+          whole.has_workers &= one.has_workers;
+          whole.draining |= one.draining;
+          whole.controller_answers &= one.controller_answers;
+          whole.topology_revision = std::min(whole.topology_revision, one.topology_revision);
+          whole.in_flight += one.in_flight;
+        }
+        const bool ready = whole.has_workers && !whole.draining;
+        response.send(ready ? 200 : 503, "application/json",
+                      nlohmann::json{{"status", whole.draining      ? "draining"
+                                                : whole.has_workers ? "ok"
+                                                                    : "no instances"},
+                                     {"requests_in_flight", whole.in_flight},
+                                     {"topology_revision", whole.topology_revision},
+                                     {"controller_answers", whole.controller_answers}}
+                          .dump());
+      });
+}
+
+void Shard::end_early(Incoming& incoming, const ApiError& error, std::vector<net::Header> headers) {
+  if (error.status == 429 && headers.empty()) headers.emplace_back("retry-after", "1");
+  incoming.response.send(error.status, "application/json", to_json(error), headers);
+  answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() - 1);
+  answer_metrics_.rejected.add();
+  RequestEntry entry;
+  entry.endpoint = incoming.arrival.endpoint;
+  entry.peer = incoming.arrival.peer;
+  entry.caller = incoming.arrival.caller;
+  entry.unix_ms = incoming.arrival.unix_ms;
+  entry.prepare = entry.total = loop_.now() - incoming.arrival.received;
+  entry.status = error.status;
+  entry.error_code = error.code.empty() ? error.type : error.code;
+  book_.leave(entry);
+}
+
+void Shard::end_over_limit(Incoming& incoming, const Refusal& refusal) {
+  std::vector<net::Header> headers = access_.headers(incoming.arrival.caller, loop_.now());
+  const auto seconds = static_cast<int>(std::ceil(to_seconds(refusal.retry_after)));
+  headers.emplace_back("retry-after", fmt::format("{}", std::max(1, seconds)));
+  end_early(incoming, refusal.error, std::move(headers));
+}
+
+void Shard::handle_generation(ApiRequest::Kind kind, net::HttpRequest request,
+                              net::HttpResponse response) {
+  answer_metrics_.received.add();
+  answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() + 1);
+  auto incoming =
+      std::make_shared<Incoming>(Incoming{.kind = kind,
+                                          .arrival = {.received = request.received,
+                                                      .unix_ms = unix_milliseconds(),
+                                                      .endpoint = std::string(request.path()),
+                                                      .peer = request.peer},
+                                          .response = std::move(response)});
+  if (draining_) return end_early(*incoming, shutting_down());
+  auto caller = access_.authenticate(request);
+  if (!caller) return end_early(*incoming, caller.error());
+  incoming->arrival.caller = std::move(*caller);
+  if (const auto refusal = access_.admit(incoming->arrival.caller, loop_.now()))
+    return end_over_limit(*incoming, *refusal);
+  ++preparing_;
+  incoming->wanted = std::make_shared<std::atomic<bool>>(true);
+  incoming->response.on_close([wanted = incoming->wanted] { *wanted = false; });
+  auto body = std::make_shared<std::string>(std::move(request.body));
+  const Bytes bytes(static_cast<Bytes::rep>(body->size()));
+  const bool queued = text_.submit(bytes, incoming->wanted, [this, body, incoming](bool go) {
+    const bool late = SteadyTime::now() >= incoming->arrival.received + options_.ttft_limit;
+    auto prepared = std::make_shared<protocol::ApiResult<PreparedRequest>>(
+        go && !late ? prepare(incoming->kind, *body, prepare_, unix_seconds(),
+                              incoming->arrival.caller.salt)
+                    : std::unexpected(go ? too_many_texts() : shutting_down()));
+    loop_.post([this, incoming, prepared] {
+      --preparing_;
+      answer(std::move(*incoming), std::move(*prepared));
+    });
+  });
+  if (queued) return;
+  --preparing_;
+  access_.release(incoming->arrival.caller);
+  end_early(*incoming, too_many_texts());
+}
+
+void Shard::answer(Incoming incoming, protocol::ApiResult<PreparedRequest> prepared) {
+  const Caller& caller = incoming.arrival.caller;
+  const auto over = [&] { access_.release(caller); };
+  if (!incoming.response.open()) {
+    over();
+    answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() - 1);
+    return answer_metrics_.cancelled.add();
+  }
+  if (!prepared) {
+    over();
+    return end_early(incoming, prepared.error());
+  }
+  Tokens prompts;
+  for (const auto& prompt : prepared->prompts)
+    prompts += Tokens(static_cast<std::int64_t>(prompt->size()));
+  if (const auto refusal = access_.admit_tokens(caller, prompts, loop_.now())) {
+    over();
+    return end_over_limit(incoming, *refusal);
+  }
+  protocol::AnswerIdentity identity;
+  identity.kind = incoming.kind;
+  identity.id =
+      (incoming.kind == ApiRequest::Kind::kChat ? "chatcmpl-" : "cmpl-") + to_string(next_id());
+  identity.model = options_.model_name;
+  identity.created = unix_seconds();
+  const AnswerContext context{&loop_, &driver_, context_.model, &answer_metrics_, &access_, &book_};
+  const Time received = incoming.arrival.received;
+  const auto running =
+      std::make_shared<Answer>(context, std::move(*prepared), std::move(identity),
+                               std::move(incoming.response), std::move(incoming.arrival));
+  running->start([this] { return next_id(); }, [this] { return rng_.next(); },
+                 {received + options_.ttft_limit, received + options_.request_limit});
+}
+
+void Shard::handle_text(net::HttpRequest request, net::HttpResponse response, bool tokenizing) {
+  if (const auto caller = access_.authenticate(request); !caller)
+    return refuse(response, caller.error());
+  auto body = std::make_shared<std::string>(std::move(request.body));
+  const Bytes bytes(static_cast<Bytes::rep>(body->size()));
+  auto wanted = std::make_shared<std::atomic<bool>>(true);
+  response.on_close([wanted] { *wanted = false; });
+  const bool queued = tools_.submit(bytes, wanted, [this, body, response, tokenizing](bool go) {
+    auto result = std::make_shared<protocol::ApiResult<std::string>>(
+        !go          ? std::unexpected(shutting_down())
+        : tokenizing ? tokenize(*body, prepare_, unix_seconds())
+                     : detokenize(*body, prepare_));
+    loop_.post([result, response]() mutable {
+      if (*result)
+        response.send(200, "application/json", **result);
+      else
+        refuse(response, result->error());
+    });
+  });
+  if (!queued) refuse(response, too_many_texts());
+}
+
+}  // namespace pd::gateway
