@@ -169,7 +169,10 @@ void DescriptorOffer::Impl::on_connection() {
 // The taker serves, or it has gone: then the next one may come.
 void DescriptorOffer::Impl::on_word() {
   char word = 0;
-  const bool serves = ::recv(taker.get(), &word, 1, 0) == 1 && word == kServing;
+  const ssize_t got = ::recv(taker.get(), &word, 1, 0);
+  // A watch may wake for nothing: no word is not the taker's end.
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return taker_watch.arm_readable();
+  const bool serves = got == 1 && word == kServing;
   taker_watch = FdWatch();
   taker.reset();
   if (!serves) return listener_watch.arm_readable();

@@ -30,13 +30,13 @@ class DescriptorHandoverTest : public HttpServerTest {
     fs::remove_all(folder_, ignored);
   }
   // A server on two sockets, which it offers.
-  void serve_and_offer() {
+  void serve_and_offer(HttpServer::Handler handler = answer_ok) {
     auto listeners = open_listeners("127.0.0.1", 0, 2);
     ASSERT_TRUE(listeners) << listeners.error().message;
     auto copies = duplicate(*listeners);
     ASSERT_TRUE(copies);
     copies_ = std::move(*copies);
-    auto server = HttpServer::adopt(loop_, {}, std::move(*listeners), answer_ok);
+    auto server = HttpServer::adopt(loop_, {}, std::move(*listeners), std::move(handler));
     ASSERT_TRUE(server);
     server_ = std::move(*server);
     port_ = server_->port();
@@ -173,6 +173,31 @@ TEST_F(DescriptorHandoverTest, AnIdleConnectionIsServedOnceMore) {
   const std::string last = kept.read_to_end();
   EXPECT_THAT(last, ::testing::HasSubstr("onnection: close"));
   EXPECT_THAT(last, ::testing::HasSubstr("got /"));
+  end_offer();
+}
+
+// A response that has promised to keep the connection when the server is told to stop.
+TEST_F(DescriptorHandoverTest, AnAnswerKeepsItsPromise) {
+  std::optional<HttpResponse> held;
+  serve_and_offer([&](const HttpRequest&, HttpResponse response) {
+    if (held) return response.send(200, "text/plain", "second");
+    response.start(200, "text/plain");
+    response.write("first");
+    held = response;
+  });
+  RawSocket kept = RawSocket::to(port_);
+  kept.send(kGet);
+  EXPECT_THAT(kept.read_until("first"), Not(::testing::HasSubstr("onnection: close")));
+  on_loop([&] {
+    server_->stop_accepting(10s);
+    held->end();
+  });
+  kept.read_until("0\r\n\r\n");
+  kept.send(kGet);
+  const std::string last = kept.read_to_end();
+  EXPECT_THAT(last, ::testing::HasSubstr("onnection: close"));
+  EXPECT_THAT(last, ::testing::HasSubstr("second"));
+  on_loop([&] { held.reset(); });
   end_offer();
 }
 

@@ -52,6 +52,8 @@ void HttpResponse::Impl::send(int status, std::string_view content_type, std::st
                               const std::vector<Header>& extra_headers) {
   if (!open() || started) return;
   started = true;
+  // What the head says holds: a client that is told to keep the connection may use it at once.
+  if (connection->context_->stop) connection->close_after_ = true;
   const bool no_content = status == 204 || status == 304;
   std::string bytes;
   ResponseHead head{.status = status,
@@ -72,6 +74,8 @@ void HttpResponse::Impl::start(int status, std::string_view content_type,
                                const std::vector<Header>& extra_headers) {
   if (!open() || started) return;
   started = true;
+  // What the head says holds: a client that is told to keep the connection may use it at once.
+  if (connection->context_->stop) connection->close_after_ = true;
   bodyless = head_request || status == 204 || status == 304;
   // HTTP/1.0 knows no chunks: there the end of the connection is the end of the body.
   chunked = !bodyless && !http_1_0;

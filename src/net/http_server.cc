@@ -26,8 +26,7 @@ UniqueFd reserve_descriptor() { return UniqueFd(::open("/dev/null", O_RDONLY | O
 struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
   Impl(EventLoop& loop, const HttpServerOptions& options, Handler handler)
       : context(std::make_shared<ServerContext>(loop, options, std::move(handler))),
-        pause(loop, [this] { arm_all(); }),
-        idle_end(loop, [this] { close_idle(); }) {}
+        pause(loop, [this] { arm_all(); }) {}
 
   // A socket that listens.
   struct Door {
@@ -43,13 +42,11 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
   void admit(UniqueFd socket, const SocketAddress& peer);
   void refuse(UniqueFd socket, const char* reason);
   void stop_accepting(Duration idle_grace);
-  void close_idle();
   void close_all(bool tell_handlers);
 
   std::shared_ptr<ServerContext> context;
   std::vector<std::unique_ptr<Door>> doors;
   DeadlineTimer pause;
-  DeadlineTimer idle_end;  // when idle connections are closed, once nothing is accepted any more
   UniqueFd reserve;  // closed for a moment when no other descriptor is left, to answer with 503
   std::uint16_t port = 0;
   std::uint64_t refused = 0;
@@ -58,10 +55,10 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
 
 void HttpServer::Impl::on_acceptable(Door& door) {
   const auto self = shared_from_this();
-  for (int i = 0; i < kAcceptsPerWake && !context->stopping; ++i) {
+  for (int i = 0; i < kAcceptsPerWake && !context->stop; ++i) {
     if (!accept_one(door)) return;
   }
-  if (!context->stopping) door.watch.arm_readable();
+  if (!context->stop) door.watch.arm_readable();
 }
 
 // False: nothing more to accept now, and what wakes us is armed.
@@ -132,14 +129,9 @@ void HttpServer::Impl::refuse(UniqueFd socket, const char* reason) {
 void HttpServer::Impl::stop_accepting(Duration idle_grace) {
   pause.stop();
   doors.clear();
-  context->stopping = true;
-  if (idle_grace <= Duration{}) return close_idle();
-  idle_end.set(context->loop.now() + idle_grace);
-}
-
-void HttpServer::Impl::close_idle() {
+  context->stop = {.since = context->loop.now(), .idle_grace = idle_grace};
   const auto connections = context->connections;  // closing takes them out of the original
-  for (const auto& [raw, connection] : connections) connection->close_when_idle();
+  for (const auto& [raw, connection] : connections) connection->on_stop();
 }
 
 void HttpServer::Impl::close_all(bool tell_handlers) {
@@ -208,7 +200,6 @@ HttpServer::HttpServer(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 HttpServer::~HttpServer() {
   impl_->stop_accepting({});
-  impl_->idle_end.stop();
   impl_->close_all(/*tell_handlers=*/false);
 }
 

@@ -72,7 +72,8 @@ void ServerConnection::shake_hands() {
   on_readable();
 }
 
-void ServerConnection::close_when_idle() {
+void ServerConnection::on_stop() {
+  if (context_->stop->idle_grace > Duration{}) return update_deadline();
   const bool idle = phase_ == Phase::kReading && parser_.state() == RequestParser::State::kIdle;
   if (idle || phase_ == Phase::kHandshake) return close(/*reset=*/false, /*tell_handler=*/false);
   close_after_ = true;
@@ -164,7 +165,7 @@ void ServerConnection::begin_response() {
   count_body(0);
   request.peer = peer_;
   request.received = received_;
-  close_after_ = !parser_.keep_alive() || context_->stopping;
+  close_after_ = !parser_.keep_alive();
   auto response = std::make_shared<HttpResponse::Impl>();
   response->loop = &loop_;
   response->connection = this;
@@ -281,7 +282,7 @@ void ServerConnection::response_flushed() {
     response->on_drained = nullptr;
   }
   response_.reset();
-  if (close_after_ || context_->stopping || (input_ended_ && backlog_.empty())) return linger();
+  if (close_after_ || (input_ended_ && backlog_.empty())) return linger();
   phase_ = Phase::kReading;
   phase_since_ = loop_.now();
   update_deadline();
@@ -312,7 +313,9 @@ std::optional<Time> ServerConnection::deadline() const {
   if (phase_ != Phase::kReading) return std::nullopt;
   switch (parser_.state()) {
     case RequestParser::State::kIdle:
-      return phase_since_ + limits.idle_timeout;
+      if (!context_->stop) return phase_since_ + limits.idle_timeout;
+      return std::min(phase_since_ + limits.idle_timeout,
+                      std::max(phase_since_, context_->stop->since) + context_->stop->idle_grace);
     case RequestParser::State::kHead:
       return received_ + limits.header_timeout;
     default:

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -47,7 +48,13 @@ struct ServerContext {
   // All reads go through this one buffer: an idle connection holds none.
   std::vector<char> read_buffer = std::vector<char>(64 * 1024);
   HttpDate date;
-  bool stopping = false;  // no further request on any connection
+  // Once the server ends: no connection is accepted, and each that stands ends with the response
+  // that says so, or when it has been idle for `idle_grace`.
+  struct Stop {
+    Time since;
+    Duration idle_grace;
+  };
+  std::optional<Stop> stop;
   std::unordered_map<ServerConnection*, std::shared_ptr<ServerConnection>> connections;
 };
 
@@ -56,7 +63,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   ServerConnection(std::shared_ptr<ServerContext> context, StreamSocket socket, std::string peer);
   // Once, after it has been entered in context.connections.
   Status start();
-  void close_when_idle();  // the server stops: at once, or when the response has ended
+  void on_stop();  // of the server: what context.stop says begins to hold
   // Takes it out of context.connections. `tell_handler`: runs the response's on_close.
   void close(bool reset, bool tell_handler);
 
