@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t kAccessFileMax = 64 << 20;
 constexpr Duration kEndCheck = std::chrono::milliseconds(20);
+constexpr Duration kEndLogGap = std::chrono::seconds(10);
 constexpr Duration kLastWords = std::chrono::seconds(1);  // for the errors of those given up
 
 }  // namespace
@@ -174,6 +175,18 @@ void Gateway::end_within(Duration limit) {
   if (!looking) look_for_end();
 }
 
+void Gateway::say_what_is_left(const std::vector<ShardHealth>& all) {
+  if (loop_.now() < said_ + kEndLogGap) return;
+  said_ = loop_.now();
+  double requests = 0;
+  int connections = 0;
+  for (const ShardHealth& one : all) {
+    requests += one.in_flight;
+    connections += one.connections;
+  }
+  log::info("ending: {} requests and {} connections are left", requests, connections);
+}
+
 void Gateway::look_for_end() {
   look_.reset();
   const Time now = loop_.now();
@@ -186,6 +199,7 @@ void Gateway::look_for_end() {
       loop_, [](Shard& shard) { return shard.health(); },
       [this, end](const std::vector<ShardHealth>& all) {
         if (std::ranges::all_of(all, &ShardHealth::idle)) return end();
+        say_what_is_left(all);
         look_ = loop_.call_at(loop_.now() + kEndCheck, [this] { look_for_end(); });
       });
 }

@@ -54,6 +54,7 @@ class Gateway {
   void hand_over();
   void end_within(Duration limit);
   void look_for_end();
+  void say_what_is_left(const std::vector<ShardHealth>& all);
 
   net::EventLoop& loop_;
   GatewayOptions options_;
@@ -69,6 +70,7 @@ class Gateway {
   std::size_t shards_without_instances_ = 0;
   std::function<void()> on_serving_, on_end_;
   std::optional<Time> end_by_;  // once it is to end
+  Time said_{};                 // when the log last heard what is left
   std::optional<net::EventLoop::TimerId> look_;
 };
 

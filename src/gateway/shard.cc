@@ -150,6 +150,7 @@ ShardHealth Shard::health() const {
           .controller_answers = topology_.connected(),
           .topology_revision = topology_.revision(),
           .in_flight = answer_metrics_.in_flight.value(),
+          .connections = server_->connections(),
           .idle = driver_.in_flight() == 0 && preparing_ == 0 && server_->connections() == 0};
 }
 

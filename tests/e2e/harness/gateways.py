@@ -67,6 +67,11 @@ class Gateway:
     def log(self):
         return self.log_file.read_text(errors="replace")
 
+    def wait_end(self, limit=60.0):
+        wait_until(lambda: self.process.poll() is not None, limit * self.program.patience,
+                   lambda: f"its end: {self.log()}")
+        assert self.process.returncode == 0, self.log()
+
     def end(self, limit=20.0):
         """Asks it to end; its exit status."""
         self.process.terminate()
