@@ -18,7 +18,7 @@ namespace {
 constexpr int kBodies = 64;
 
 struct Request {
-  explicit Request(bool streamed) : checker(streamed) {}
+  Request(bool streamed, bool numbered) : checker(streamed, numbered) {}
   net::HttpClient::CallId call = 0;
   Time due{};
   Time first{};
@@ -85,7 +85,8 @@ class Load {
       if (waiting && request.checker.tokens() > 0) request.first = loop_.now();
     };
     handlers.on_end = [this, id](const Status& outcome) { end(id, outcome); };
-    Request& request = requests_.emplace(id, Request(options_.streamed)).first->second;
+    Request& request =
+        requests_.emplace(id, Request(options_.streamed, options_.numbered)).first->second;
     request.due = due;
     request.call = client_.call(std::move(call), std::move(handlers));
   }
@@ -135,7 +136,7 @@ LoadResult run_load(net::EventLoop& loop, net::HttpClient& client, const net::Ht
 }
 
 std::vector<std::string> make_bodies(bool chat, bool streamed, std::uint32_t tokens,
-                                     std::size_t prompt_bytes) {
+                                     std::size_t prompt_bytes, const std::string& model) {
   static constexpr std::string_view kWords[] = {"once",   "upon", "a",    "time",  "there", "was",
                                                 "little", "girl", "who",  "liked", "to",    "play",
                                                 "in",     "the",  "park", "with",  "her",   "dog"};
@@ -149,7 +150,9 @@ std::vector<std::string> make_bodies(bool chat, bool streamed, std::uint32_t tok
     const std::string what =
         chat ? fmt::format(R"("messages":[{{"role":"user","content":"{}"}}])", prompt)
              : fmt::format(R"("prompt":"{}")", prompt);
-    out.push_back(fmt::format(R"({{{},"max_tokens":{},"stream":{}}})", what, tokens, streamed));
+    const std::string named = model.empty() ? "" : fmt::format(R"("model":"{}",)", model);
+    out.push_back(
+        fmt::format(R"({{{}{},"max_tokens":{},"stream":{}}})", named, what, tokens, streamed));
   }
   return out;
 }

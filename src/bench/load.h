@@ -33,6 +33,8 @@ struct LoadOptions {
   std::vector<std::string> bodies;  // taken in turn; each asks for `tokens` tokens; at least one
   std::uint32_t tokens = 16;
   bool streamed = true;
+  // The answers are the stubs' numbers, and each is checked; otherwise any text will do.
+  bool numbered = true;
   std::variant<OpenLoop, ClosedLoop> arrivals;
   // A request that takes longer is given up and counts as failed.
   Duration patience{std::chrono::seconds(30)};
@@ -54,8 +56,8 @@ struct LoadResult {
 LoadResult run_load(net::EventLoop& loop, net::HttpClient& client, const net::HttpAddress& target,
                     const LoadOptions& options);
 
-// Bodies of different prompts of that many bytes.
+// Bodies of different prompts of that many bytes. `model`: as in the body; empty: none there.
 std::vector<std::string> make_bodies(bool chat, bool streamed, std::uint32_t tokens,
-                                     std::size_t prompt_bytes);
+                                     std::size_t prompt_bytes, const std::string& model = {});
 
 }  // namespace pd::bench

@@ -1,10 +1,12 @@
 // load_client: rounds of load on one or several targets in turn, and a table of what they did.
 //   load_client --target direct=127.0.0.1:9001 --target gateway=127.0.0.1:8000,4711
 //               --rate 500 --seconds 20 --tokens 16
-// Behind the comma: the target's process, whose CPU time is read. Exits with 1 if a request failed.
+// Behind the comma: the target's process, whose CPU time and memory are read, with its children's.
+// Exits with 1 if a request failed.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
@@ -12,7 +14,7 @@
 #include "base/log.h"
 #include "bench/load.h"
 #include "bench/load_report.h"
-#include "bench/process_cpu.h"
+#include "bench/process_use.h"
 
 namespace {
 
@@ -34,11 +36,15 @@ struct Flags {
   std::size_t prompt_bytes = 600;
   bool chat = false;
   bool whole = false;
+  std::string model;
+  std::vector<std::string> unnumbered;
+  bool per_request = false;
 };
 
 struct Target {
   net::HttpAddress address;
   std::optional<int> process;
+  bool numbered = true;
 };
 
 void add_flags(CLI::App& app, Flags& flags) {
@@ -56,6 +62,11 @@ void add_flags(CLI::App& app, Flags& flags) {
       ->check(CLI::Range(1, 1 << 20));
   app.add_flag("--chat", flags.chat, "/v1/chat/completions; otherwise /v1/completions");
   app.add_flag("--whole", flags.whole, "answers in one piece, not streamed");
+  app.add_option("--model", flags.model, "what the requests ask for; otherwise they do not say");
+  app.add_option("--words", flags.unnumbered,
+                 "NAME of a target that answers in words, which are not checked");
+  app.add_flag("--per-request", flags.per_request,
+               "the table has CPU time, time to the last byte and memory, beside the first target");
 }
 
 std::optional<std::pair<std::string, Target>> parse_target(std::string_view text) {
@@ -65,7 +76,7 @@ std::optional<std::pair<std::string, Target>> parse_target(std::string_view text
   const std::size_t comma = where.find(',');
   const auto address = net::parse_address(where.substr(0, comma));
   if (!address) return std::nullopt;
-  Target target{*address, {}};
+  Target target{*address, {}, true};
   if (comma != std::string_view::npos) {
     const std::string_view digits = where.substr(comma + 1);
     int process = 0;
@@ -79,7 +90,7 @@ std::optional<std::pair<std::string, Target>> parse_target(std::string_view text
 LoadOptions load_options(const Flags& flags) {
   LoadOptions out;
   out.path = flags.chat ? "/v1/chat/completions" : "/v1/completions";
-  out.bodies = make_bodies(flags.chat, !flags.whole, flags.tokens, flags.prompt_bytes);
+  out.bodies = make_bodies(flags.chat, !flags.whole, flags.tokens, flags.prompt_bytes, flags.model);
   out.tokens = flags.tokens;
   out.streamed = !flags.whole;
   if (flags.streams > 0) {
@@ -101,16 +112,21 @@ LoadOptions warm_up_of(LoadOptions options) {
 }
 
 Result<Round> run_round(net::EventLoop& loop, net::HttpClient& client, const Target& target,
-                        const LoadOptions& options) {
+                        LoadOptions options) {
+  options.numbered = target.numbered;
   const auto cpu = [&]() -> Result<double> {
     return target.process ? process_cpu_seconds(*target.process) : 0.0;
   };
   const auto before = cpu();
   if (!before) return std::unexpected(before.error());
-  Round round{run_load(loop, client, target.address, options), {}};
+  Round round{run_load(loop, client, target.address, options), {}, {}};
   const auto after = cpu();
   if (!after) return std::unexpected(after.error());
-  if (target.process) round.cpu_seconds = *after - *before;
+  if (!target.process) return round;
+  round.cpu_seconds = *after - *before;
+  const auto memory = process_memory(*target.process);
+  if (!memory) return std::unexpected(memory.error());
+  round.memory = *memory;
   return round;
 }
 
@@ -124,6 +140,7 @@ int run(const Flags& flags) {
                  text);
       return 2;
     }
+    parsed->second.numbered = std::ranges::count(flags.unnumbered, parsed->first) == 0;
     results.push_back({std::move(parsed->first), {}});
     targets.push_back(std::move(parsed->second));
   }
@@ -144,7 +161,10 @@ int run(const Flags& flags) {
     }
     if (auto* open = std::get_if<OpenLoop>(&options.arrivals)) ++open->seed;
   }
-  fmt::print("{}", flags.streams > 0 ? throughput_table(results) : latency_table(results));
+  if (flags.per_request)
+    fmt::print("{}", request_table(results));
+  else
+    fmt::print("{}", flags.streams > 0 ? throughput_table(results) : latency_table(results));
   const std::string failed = failures(results);
   fmt::print("{}", failed);
   return failed.empty() ? 0 : 1;

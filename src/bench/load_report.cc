@@ -33,6 +33,7 @@ std::string added(const TargetRounds& target, const TargetRounds& base, const Fi
 }
 
 double seconds(const Round& round) { return to_seconds(round.load.length); }
+double to_megabytes(Bytes bytes) { return static_cast<double>(bytes.value()) / 1e6; }
 double tokens(const Round& round) { return static_cast<double>(round.load.tokens); }
 
 }  // namespace
@@ -78,6 +79,53 @@ std::string throughput_table(const std::vector<TargetRounds>& targets) {
     out += fmt::format(
         kRow, target.name, cell(target, rate, 0), measured ? cell(target, share, 1) : "-",
         measured ? cell(target, cost, 2) : "-", measured ? cell(target, per_core, 0) : "-");
+  }
+  return out;
+}
+
+std::string request_table(const std::vector<TargetRounds>& targets) {
+  struct Column {
+    const char* name;
+    Figure figure;
+    int decimals;
+    bool of_process;
+  };
+  const auto requests = [](const Round& round) {
+    return static_cast<double>(round.load.e2e_ms.size());
+  };
+  const Column columns[] = {
+      {"CPU us per request",
+       [=](const Round& round) { return 1e6 * round.cpu_seconds.value_or(0) / requests(round); }, 1,
+       true},
+      {"last byte ms p50",
+       [](const Round& round) { return load::percentile(round.load.e2e_ms, 0.50); }, 2, false},
+      {"last byte ms p99",
+       [](const Round& round) { return load::percentile(round.load.e2e_ms, 0.99); }, 2, false},
+      {"PSS MB",
+       [](const Round& round) { return round.memory ? to_megabytes(round.memory->pss) : 0; }, 1,
+       true},
+      {"RSS MB",
+       [](const Round& round) { return round.memory ? to_megabytes(round.memory->rss) : 0; }, 1,
+       true},
+  };
+  constexpr const char* kRow = "{:<18} {:<16} {:>26} {:>24}\n";
+  std::string out =
+      fmt::format(kRow, "", "", "median [least, most]", "x of " + targets.front().name);
+  for (const Column& column : columns) {
+    const char* name = column.name;
+    for (const TargetRounds& target : targets) {
+      const bool measured = !column.of_process || (!target.rounds.empty() &&
+                                                   target.rounds.front().cpu_seconds.has_value());
+      if (!measured) continue;
+      std::vector<double> times = figures(target, column.figure);
+      const std::vector<double> base = figures(targets.front(), column.figure);
+      for (std::size_t i = 0; i < times.size(); ++i)
+        times[i] = base[i] > 0 ? times[i] / base[i] : 0;
+      out += fmt::format(
+          kRow, name, target.name, cell(target, column.figure, column.decimals),
+          &target == &targets.front() ? "" : load::to_string(load::spread(std::move(times)), 2));
+      name = "";
+    }
   }
   return out;
 }

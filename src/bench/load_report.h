@@ -6,12 +6,15 @@
 #include <vector>
 
 #include "bench/load.h"
+#include "bench/process_use.h"
 
 namespace pd::bench {
 
 struct Round {
   LoadResult load;
-  std::optional<double> cpu_seconds;  // of the target's process
+  // Of the target's process and its children.
+  std::optional<double> cpu_seconds;
+  std::optional<ProcessMemory> memory;  // after the round
 };
 
 struct TargetRounds {
@@ -22,6 +25,9 @@ struct TargetRounds {
 // One row per target and, with several, what each adds to the first, round by round.
 std::string latency_table(const std::vector<TargetRounds>& targets);
 std::string throughput_table(const std::vector<TargetRounds>& targets);
+// CPU time, time to the last byte and memory of each, and by how much each is above the first,
+// round by round.
+std::string request_table(const std::vector<TargetRounds>& targets);
 
 // How many requests failed, and how the first of them did; empty: none.
 std::string failures(const std::vector<TargetRounds>& targets);

@@ -1,8 +1,11 @@
 #include "bench/load.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
-#include "bench/process_cpu.h"
+#include <algorithm>
+
+#include "bench/process_use.h"
 #include "bench/stub_worker.h"
 
 namespace pd::bench {
@@ -10,12 +13,34 @@ namespace {
 
 using namespace std::chrono_literals;
 
-TEST(ProcessCpu, ReadsPastAnyName) {
-  EXPECT_EQ(cpu_ticks("7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 30 12 99 99"), 42U);
-  EXPECT_FALSE(cpu_ticks("7 (a) S 1 2 3"));
-  EXPECT_FALSE(cpu_ticks(""));
-  EXPECT_TRUE(process_cpu_seconds(1));
+TEST(ProcessUse, ReadsPastAnyName) {
+  const auto stat = parse_process_stat("7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 30 12 5 6 99 99");
+  ASSERT_TRUE(stat);
+  EXPECT_EQ(stat->parent, 1);
+  EXPECT_EQ(stat->ticks, 53U);
+  EXPECT_FALSE(parse_process_stat("7 (a) S 1 2 3"));
+  EXPECT_FALSE(parse_process_stat(""));
+}
+
+TEST(ProcessUse, ReadsMemory) {
+  const auto memory = parse_smaps_rollup("0-1 [rollup]\nRss:  12 kB\nPss_Dirty: 1 kB\nPss: 3 kB\n");
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(memory->rss, Bytes(12 * 1024));
+  EXPECT_EQ(memory->pss, Bytes(3 * 1024));
+  EXPECT_FALSE(parse_smaps_rollup("Rss: 12 kB"));
+}
+
+TEST(ProcessUse, TakesAProcessWithItsChildren) {
+  const int self = ::getpid();
+  const std::vector<int> tree = process_tree(::getppid());
+  EXPECT_EQ(tree.front(), ::getppid());
+  EXPECT_TRUE(std::ranges::find(tree, self) != tree.end());
+  EXPECT_TRUE(process_cpu_seconds(self));
+  const auto memory = process_memory(self);
+  ASSERT_TRUE(memory);
+  EXPECT_GE(memory->rss, memory->pss);
   EXPECT_FALSE(process_cpu_seconds(-1));
+  EXPECT_FALSE(process_memory(-1));
 }
 
 class LoadTest : public ::testing::Test {

@@ -1,6 +1,5 @@
 #include "bench/stub_worker.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "base/text.h"
@@ -21,12 +20,6 @@ std::string frame_bytes(const protocol::Frame& frame) {
   std::string out;
   protocol::append_frame(out, frame);
   return out;
-}
-
-// The output tokens that the answer may have.
-std::uint32_t count_of(Tokens max_tokens) {
-  return static_cast<std::uint32_t>(
-      std::clamp<Tokens::rep>(max_tokens.value(), 1, kNumberedTokensMax));
 }
 
 // Opaque to the gateway: the key, padded.
@@ -56,7 +49,7 @@ Result<std::unique_ptr<StubWorker>> StubWorker::create(net::EventLoop& loop, Stu
 }
 
 StubWorker::StubWorker(net::EventLoop& loop, StubHandoffs& handoffs, const StubOptions& options)
-    : loop_(loop), handoffs_(handoffs), options_(options), stepper_(loop, options.pace) {}
+    : loop_(loop), handoffs_(handoffs), options_(options), answers_(loop, options.pace) {}
 
 StubWorker::~StubWorker() {
   *alive_ = false;
@@ -123,7 +116,7 @@ void StubWorker::hand_out(const protocol::PrefillRequest& request) {
     prefilled.descriptor = descriptor_of(held.key);
   }
   held.response.write(frame_bytes(prefilled));
-  held.response.write(last ? NumberedTokens::last_frame(index) : tokens_.frame(index));
+  held.response.write(last ? NumberedTokens::last_frame(index) : answers_.tokens().frame(index));
   if (last) release(request.id, Released::Why::kFinished);
 }
 
@@ -157,18 +150,18 @@ void StubWorker::handle_decode(const net::HttpRequest& request, net::HttpRespons
   response.on_close([this, alive = alive_, id] {
     if (*alive) decodes_.erase(id);
   });
-  stepper_.add(response,
-               [this, id, response, next = static_cast<std::uint32_t>(message->emitted.size()),
-                count = count_of(message->sampling.max_tokens)](int burst) mutable {
-                 if (!response.open()) return false;
-                 for (; burst > 0 && next + 1 < count; --burst)
-                   response.write(tokens_.frame(next++));
-                 if (burst == 0) return true;
-                 response.write(NumberedTokens::last_frame(next));
-                 response.end();
-                 decodes_.erase(id);
-                 return false;
-               });
+  answers_.stepper().add(
+      response, [this, id, response, next = static_cast<std::uint32_t>(message->emitted.size()),
+                 count = count_of(message->sampling.max_tokens)](int burst) mutable {
+        if (!response.open()) return false;
+        for (; burst > 0 && next + 1 < count; --burst)
+          response.write(answers_.tokens().frame(next++));
+        if (burst == 0) return true;
+        response.write(NumberedTokens::last_frame(next));
+        response.end();
+        decodes_.erase(id);
+        return false;
+      });
 }
 
 void StubWorker::handle_renew(const net::HttpRequest& request, net::HttpResponse& response) {
@@ -188,36 +181,8 @@ void StubWorker::handle_generation(NumberedTokens::Kind kind, const net::HttpReq
                        ? protocol::parse_chat_request(request.body, {})
                        : protocol::parse_completion_request(request.body, {});
   if (!api) return response.send(api.error().status, "application/json", to_json(api.error()));
-  const std::uint32_t count = count_of(api->sampling.max_tokens);
-  if (api->stream) {
-    return after_prefill([this, kind, count, response] { stream_answer(kind, count, response); });
-  }
-  // The time that the steps of a stream would take.
-  const Time due = loop_.now() + options_.prefill + options_.pace.step * (count - 1);
-  loop_.call_at(due, [kind, count, response]() mutable {
-    response.send(200, "application/json", NumberedTokens::answer(kind, count));
-  });
-}
-
-void StubWorker::stream_answer(NumberedTokens::Kind kind, std::uint32_t count,
-                               net::HttpResponse response) {
-  response.start(200, "text/event-stream; charset=utf-8", {{"cache-control", "no-cache"}});
-  response.write(tokens_.opening(kind));
-  response.write(tokens_.event(kind, 0));
-  const auto finish = [this, kind](net::HttpResponse& open) {
-    open.write(tokens_.closing(kind));
-    open.end();
-  };
-  if (count == 1) return finish(response);
-  stepper_.add(response,
-               [this, kind, count, response, finish, next = std::uint32_t{1}](int burst) mutable {
-                 if (!response.open()) return false;
-                 for (; burst > 0 && next < count; --burst)
-                   response.write(tokens_.event(kind, next++));
-                 if (next < count) return true;
-                 finish(response);
-                 return false;
-               });
+  const WantedAnswer wanted{kind, api->stream, count_of(api->sampling.max_tokens)};
+  after_prefill([this, wanted, response] { answers_.answer(wanted, response); });
 }
 
 }  // namespace pd::bench

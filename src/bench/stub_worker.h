@@ -15,8 +15,7 @@
 #include <string>
 
 #include "base/result.h"
-#include "bench/numbered_tokens.h"
-#include "bench/stepper.h"
+#include "bench/openai_answers.h"
 #include "net/event_loop.h"
 #include "net/http_server.h"
 #include "protocol/pd_messages.h"
@@ -80,14 +79,12 @@ class StubWorker {
   void handle_renew(const net::HttpRequest& request, net::HttpResponse& response);
   void handle_generation(NumberedTokens::Kind kind, const net::HttpRequest& request,
                          net::HttpResponse response);
-  void stream_answer(NumberedTokens::Kind kind, std::uint32_t count, net::HttpResponse response);
   void after_prefill(std::function<void()> work);
 
   net::EventLoop& loop_;
   StubHandoffs& handoffs_;
   StubOptions options_;
-  NumberedTokens tokens_;
-  Stepper stepper_;
+  OpenAiAnswers answers_;
   std::map<protocol::AttemptId, Prefill> prefills_;
   std::set<protocol::AttemptId> decodes_;
   std::unique_ptr<net::HttpServer> server_;
