@@ -49,7 +49,7 @@ print(random.choice(living) if living else "")')
 }
 # ask URL SEED: the share of cached prompt tokens and the TTFT's median.
 ask() {
-  "$pdserve" bench serve "$1" --quiet --api completions --dataset multi-turn --turns 4:8 --prefix-tokens 0 --input-tokens 16:32 --output-tokens 16 \
+  "$pdserve" bench serve "$1" --quiet --api completions --dataset multi-turn --turns 3:4 --prefix-tokens 0 --input-tokens 72:96 --output-tokens 16 \
     --tokens-per-word 2 --concurrency 12 --requests 150 --seed "$2" --json "$work/s.json" > /dev/null
   python3 -c 'import json, sys
 s = json.load(open(sys.argv[1]))
