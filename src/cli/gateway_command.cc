@@ -93,6 +93,7 @@ int run(const GatewayFlags& flags) {
   options.http.limits.connections_max = connections_within_limit(config->gateway.connections_max);
   options.loops = config->gateway.loops > 0 ? config->gateway.loops : cores();
   options.handover_socket = config->gateway.handover_socket;
+  options.dispatcher.hedge_after = config->gateway.hedge_prefill;
   options.controller = *controller;
   options.secret = *secret;
   options.model_name = model_name(*config, *model);

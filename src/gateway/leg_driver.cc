@@ -23,6 +23,10 @@ LegDriver::Counters::Counters(Metrics& metrics, const Metrics::Labels& gauge_lab
       handoff_bytes(
           metrics.counter("pdserve_handoff_bytes_total", "KV bytes that decode instances pulled")),
       handoffs(metrics.counter("pdserve_handoffs_total", "handoffs that completed")),
+      hedges(metrics.counter("pdserve_hedged_prefills_total",
+                             "prefills that were slow and got a second one beside them")),
+      hedges_won(metrics.counter("pdserve_hedged_prefills_won_total",
+                                 "those whose first token came from the second one")),
       silent(metrics.gauge("pdserve_instances_silent",
                            "instances that do not answer and are not asked until they do",
                            gauge_labels)),
@@ -146,6 +150,11 @@ void LegDriver::act(const policy::SendPrefill& action) {
   if (running.prefilled_once) message.sampling.prompt_logprobs.reset();
   send(action.request, action.leg, action.worker, "/pd/v1/prefill", true,
        protocol::encode(message));
+  const auto* life = dispatcher_.find(action.request);
+  Leg* leg = find(action.request, action.leg);
+  if (leg == nullptr || life == nullptr || !life->hedge_leg()) return;
+  leg->hedge = life->hedge_leg()->number == action.leg;
+  if (leg->hedge) counters_.hedges.add();
 }
 
 void LegDriver::act(const policy::SendDecode& action) {
@@ -269,13 +278,15 @@ bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protoco
     if (finished) leg.concluded = true;
     const auto count = static_cast<std::uint32_t>(tokens->ids.size());
     if (!dispatcher_.on_tokens(id, number, tokens->index, count, finished, now)) return true;
+    if (leg.prefill) running.descriptor = std::move(leg.descriptor);
+    if (leg.hedge) counters_.hedges_won.add();
     running.emitted.insert(running.emitted.end(), tokens->ids.begin(), tokens->ids.end());
     running.observer.on_tokens(*tokens);
     // Most frames are tokens of D, and a poll costs time for every worker of the group.
     if (!leg.prefill) return finished;
     if (!finished) dispatcher_.on_prefilled(id, number, now);
   } else if (const auto* prefilled = std::get_if<protocol::Prefilled>(&frame)) {
-    running.descriptor = prefilled->descriptor;
+    leg.descriptor = prefilled->descriptor;
     if (!std::exchange(running.prefilled_once, true)) running.observer.on_prefilled(*prefilled);
   } else if (const auto* joined = std::get_if<protocol::Joined>(&frame)) {
     counters_.handoffs.add();

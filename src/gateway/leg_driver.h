@@ -72,21 +72,23 @@ class LegDriver {
     net::HttpClient::CallId call = 0;
     WorkerId worker;
     bool prefill = false;
+    bool hedge = false;  // a second prefill beside a slow one
     bool accepted = false;
     bool concluded = false;  // said how it ended; the end of its stream is no news
     protocol::FrameReader reader;
+    std::string descriptor;  // of the KV that P holds
   };
   struct Running {
     Job job;
     JobObserver observer;
     std::vector<TokenId> emitted;
-    std::string descriptor;  // of the KV that P holds, for the next decode leg
+    std::string descriptor;  // of the prefill that counts, for the next decode leg
     bool prefilled_once = false;
     std::map<policy::LegNumber, Leg> legs;
   };
   struct Counters {
     Counters(Metrics& metrics, const Metrics::Labels& gauge_labels);
-    Counter rejections, faults, restarts_evicted, handoff_bytes, handoffs;
+    Counter rejections, faults, restarts_evicted, handoff_bytes, handoffs, hedges, hedges_won;
     Gauge silent;
     Histogram transfer_seconds;
   };

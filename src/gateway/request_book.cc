@@ -50,6 +50,7 @@ nlohmann::ordered_json to_json(const RequestEntry& entry) {
   if (entry.status == 0) out["stage"] = kStages[static_cast<std::size_t>(record.phase)];
   out["stages_ms"] = std::move(stages);
   out["rejections"] = record.rejections;
+  out["hedges"] = record.hedges;
   out["restarts"] = record.restarts;
   out["crashes"] = record.crashes;
   if (record.prefill != WorkerId()) out["prefill"] = record.prefill.value();

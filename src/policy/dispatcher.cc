@@ -189,12 +189,15 @@ void Dispatcher::settle(RequestId id, Request& request, Time now) {
   for (const CancelLeg& leg : request.life.take_cancelled())
     actions_.push_back(Cancel{id, leg.leg, leg.worker});
   count_leg(id, request.counted_prefill, request.life.prefill_leg(), Role::kPrefill, now);
+  count_leg(id, request.counted_hedge, request.life.hedge_leg(), Role::kPrefill, now);
   count_leg(id, request.counted_decode, request.life.decode_leg(), Role::kDecode, now);
+  file_hedge(id, request, now);
   unfile(request);
   if (!request.life.done()) {
     file(id, request);
     return;
   }
+  if (request.hedge_at) hedges_.erase({*request.hedge_at, id});
   request.record.crashes = request.life.crashes();
   request.record.restarts = request.life.restarts();
   actions_.push_back(Finish{id, *request.life.end(), request.record});
@@ -231,12 +234,13 @@ void Dispatcher::count_leg(RequestId id, std::optional<RequestLife::Leg>& counte
 void Dispatcher::on_accepted(RequestId id, LegNumber leg, Time now) {
   with(id, now, [&](RequestLife& life) {
     life.on_accepted(leg);
-    if (life.prefill_leg() && life.prefill_leg()->number == leg) {
-      prefill_.on_accepted(life.prefill_leg()->worker);
-      worker_answered(life.prefill_leg()->worker);
+    for (const auto& held : {life.prefill_leg(), life.hedge_leg()}) {
+      if (!held || held->number != leg) continue;
+      prefill_.on_accepted(held->worker);
+      worker_answered(held->worker);
       Request& request = requests_.at(id);
       request.prefill_accepted = now;
-      prefixes_.record(request.asked.prefix, life.prefill_leg()->worker);
+      prefixes_.record(request.asked.prefix, held->worker);
     }
     if (life.decode_leg() && life.decode_leg()->number == leg) {
       decode_.on_accepted(life.decode_leg()->worker);
@@ -248,10 +252,10 @@ void Dispatcher::on_accepted(RequestId id, LegNumber leg, Time now) {
 void Dispatcher::on_rejected(RequestId request, LegNumber leg, Duration hint, Time now) {
   std::optional<std::pair<Role, WorkerId>> by;
   with(request, now, [&](RequestLife& life) {
-    if (life.prefill_leg() && life.prefill_leg()->number == leg)
-      by = {Role::kPrefill, life.prefill_leg()->worker};
     if (life.decode_leg() && life.decode_leg()->number == leg)
       by = {Role::kDecode, life.decode_leg()->worker};
+    else if (const auto worker = life.worker_of(leg))
+      by = {Role::kPrefill, *worker};
     life.on_rejected(leg);
   });
   // After the leg was taken off the books: giving it up must not look like a place that became
@@ -272,7 +276,8 @@ bool Dispatcher::on_tokens(RequestId id, LegNumber leg, std::uint32_t index, std
     if (!taken) return;
     const Request& request = requests_.at(id);
     wait_prefill_.charge_output(request.asked.tenant, Tokens(count));
-    if (prefilling)
+    // Which of two computed it, and since when, is no measure.
+    if (prefilling && request.record.hedges == 0)
       wait_prefill_.on_prefilled(request.asked.prompt, now - request.prefill_accepted);
   });
   return taken;
@@ -299,9 +304,7 @@ void Dispatcher::on_fault(RequestId request, LegNumber leg, const Error& fault, 
                           Time now) {
   std::optional<WorkerId> worker;
   with(request, now, [&](RequestLife& life) {
-    if (life.prefill_leg() && life.prefill_leg()->number == leg)
-      worker = life.prefill_leg()->worker;
-    if (life.decode_leg() && life.decode_leg()->number == leg) worker = life.decode_leg()->worker;
+    worker = life.worker_of(leg);
     life.on_fault(leg, fault, worker_fault);
   });
   if (worker && worker_fault) worker_faulted(*worker, now);
@@ -329,6 +332,7 @@ std::vector<DispatchAction> Dispatcher::poll(Time now) {
   end_overdue(now);
   place_decodes(now);  // first: it is what frees slots on P
   place_prefills(now);
+  hedge_slow_prefills(now);  // last: who has no P at all comes first
   return std::exchange(actions_, {});
 }
 
@@ -389,6 +393,42 @@ bool Dispatcher::place_prefill(RequestId id, Time now) {
   return true;
 }
 
+// One hedge for each placement: what two are slow with, a third would be slow with, too.
+void Dispatcher::file_hedge(RequestId id, Request& request, Time now) {
+  if (options_.hedge_after <= Duration{}) return;
+  if (request.life.phase() != RequestPhase::kPrefilling) {
+    if (request.hedge_at) hedges_.erase({*request.hedge_at, id});
+    request.hedge_at.reset();
+    request.hedged = false;
+  } else if (!request.hedge_at && !request.hedged) {
+    request.hedge_at = now + std::max(options_.hedge_after,
+                                      3 * wait_prefill_.expected_prefill(request.asked.prompt));
+    hedges_.emplace(*request.hedge_at, id);
+  }
+}
+
+void Dispatcher::hedge_slow_prefills(Time now) {
+  while (!hedges_.empty() && hedges_.begin()->first <= now) {
+    const RequestId id = hedges_.begin()->second;
+    Request& request = requests_.at(id);
+    hedges_.erase(hedges_.begin());
+    const auto worker = prefill_.choose(now, {.cached = {},
+                                              .avoid = request.life.prefill_leg()->worker,
+                                              .key = counter_random(options_.seed, request.order)});
+    if (!worker || !retries_.take(now)) {
+      request.hedge_at = now + options_.hedge_after;
+      hedges_.emplace(*request.hedge_at, id);
+      continue;
+    }
+    request.hedge_at.reset();
+    request.hedged = true;
+    ++request.record.hedges;
+    with(id, now, [&](RequestLife& life) {
+      actions_.push_back(SendPrefill{id, life.place_hedge(*worker), *worker});
+    });
+  }
+}
+
 void Dispatcher::place_decodes(Time now) {
   for (auto it = wait_decode_.begin(); it != wait_decode_.end();) {
     const RequestId id = (it++)->second;  // placing erases the entry
@@ -426,6 +466,7 @@ std::optional<Time> Dispatcher::next_deadline() {
   std::optional<Time> next;
   if (!actions_.empty()) return Time{};
   if (!totals_.empty()) keep_earliest(next, totals_.begin()->first);
+  if (!hedges_.empty()) keep_earliest(next, hedges_.begin()->first);
   if (const auto late = wait_prefill_.first_overdue()) keep_earliest(next, late->first);
   if (!wait_prefill_.empty()) {
     keep_earliest(next, prefill_.next_unblock(polled_at_));

@@ -48,6 +48,9 @@ struct DispatcherOptions {
   // How long a role may have no worker at all, or none that answers, before requests are told so
   // (503): above a replacement's start.
   Duration empty_patience{std::chrono::seconds(20)};
+  // A prefill without a first token for this long, and for three times what its length is expected
+  // to take, gets a second one on another P, as far as the retry budget goes. 0: never.
+  Duration hedge_after{};
   std::size_t prefixes_max = 1 << 17;  // remembered blocks of prompts, some 80 bytes each
   std::uint64_t seed = 0;              // this gateway's own: several must not choose alike
 };
@@ -140,7 +143,9 @@ class Dispatcher {
     bool waits_prefill = false, waits_decode = false;  // as filed
     Waiter waiter;                                     // as filed
     // As last accounted in pools and links; settle() compares them with what `life` holds now.
-    std::optional<RequestLife::Leg> counted_prefill, counted_decode;
+    std::optional<RequestLife::Leg> counted_prefill, counted_hedge, counted_decode;
+    std::optional<Time> hedge_at;  // as filed
+    bool hedged = false;           // in this placement
     Time prefill_accepted{};
   };
   // Since when a role has nobody to serve it; none: it has.
@@ -167,6 +172,8 @@ class Dispatcher {
   void fail_worker(WorkerId worker, const Error& fault, Time now);
   void place_prefills(Time now);
   void place_decodes(Time now);
+  void file_hedge(RequestId id, Request& request, Time now);
+  void hedge_slow_prefills(Time now);
   void end_overdue(Time now);
   void check_links(Time now);
   bool place_prefill(RequestId id, Time now);  // false: nobody has a place
@@ -183,6 +190,7 @@ class Dispatcher {
   WaitingLine wait_prefill_;
   std::map<WaitKey, RequestId> wait_decode_;
   std::set<std::pair<Time, RequestId>> totals_;
+  std::set<std::pair<Time, RequestId>> hedges_;  // when a prefill under way has become slow
   Vacancy prefill_vacancy_, decode_vacancy_;
   Time last_freed_{};                                    // a P's place became free
   Duration freed_every_{std::chrono::milliseconds(50)};  // moving average between two of those

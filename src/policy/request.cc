@@ -15,6 +15,13 @@ bool blames_request(const Error& fault) {
 
 }  // namespace
 
+std::optional<WorkerId> RequestLife::worker_of(LegNumber leg) const {
+  for (const auto* held : {&prefill_, &hedge_, &decode_}) {
+    if (holds(*held, leg)) return (*held)->worker;
+  }
+  return std::nullopt;
+}
+
 LegNumber RequestLife::place_prefill(WorkerId worker) {
   CHECK(phase_ == RequestPhase::kWaitingPrefill);
   prefill_ = Leg{next_leg_++, worker};
@@ -29,13 +36,32 @@ LegNumber RequestLife::place_decode(WorkerId worker) {
   return decode_->number;
 }
 
+LegNumber RequestLife::place_hedge(WorkerId worker) {
+  CHECK(phase_ == RequestPhase::kPrefilling && !hedge_);
+  hedge_ = Leg{next_leg_++, worker};
+  return hedge_->number;
+}
+
+bool RequestLife::prefills(LegNumber number) {
+  if (phase_ != RequestPhase::kPrefilling) return false;
+  if (holds(hedge_, number)) std::swap(prefill_, hedge_);
+  if (!holds(prefill_, number)) return false;
+  drop(hedge_);
+  return true;
+}
+
 void RequestLife::on_accepted(LegNumber leg) {
+  if (holds(hedge_, leg)) hedge_->accepted = true;
   if (holds(prefill_, leg)) prefill_->accepted = true;
   if (holds(decode_, leg)) decode_->accepted = true;
 }
 
 void RequestLife::on_rejected(LegNumber leg) {
-  if (holds(prefill_, leg) && phase_ == RequestPhase::kPrefilling) {
+  if (holds(hedge_, leg)) {
+    hedge_.reset();
+  } else if (holds(prefill_, leg) && hedge_) {
+    prefill_ = std::exchange(hedge_, std::nullopt);
+  } else if (holds(prefill_, leg) && phase_ == RequestPhase::kPrefilling) {
     prefill_.reset();
     phase_ = RequestPhase::kWaitingPrefill;
   } else if (holds(decode_, leg) && phase_ == RequestPhase::kJoining) {
@@ -46,7 +72,7 @@ void RequestLife::on_rejected(LegNumber leg) {
 
 bool RequestLife::on_tokens(LegNumber leg, std::uint32_t index, std::uint32_t count,
                             bool finished) {
-  const bool from_prefill = holds(prefill_, leg) && phase_ == RequestPhase::kPrefilling;
+  const bool from_prefill = prefills(leg);
   const bool from_decode = holds(decode_, leg) &&
                            (phase_ == RequestPhase::kJoining || phase_ == RequestPhase::kDecoding);
   if (!from_prefill && !from_decode) return false;
@@ -65,8 +91,7 @@ bool RequestLife::on_tokens(LegNumber leg, std::uint32_t index, std::uint32_t co
 }
 
 void RequestLife::on_prefilled(LegNumber leg) {
-  if (holds(prefill_, leg) && phase_ == RequestPhase::kPrefilling)
-    phase_ = RequestPhase::kWaitingDecode;
+  if (prefills(leg)) phase_ = RequestPhase::kWaitingDecode;
 }
 
 void RequestLife::on_joined(LegNumber leg) {
@@ -74,7 +99,12 @@ void RequestLife::on_joined(LegNumber leg) {
 }
 
 void RequestLife::on_released(LegNumber leg, bool pulled) {
+  if (holds(hedge_, leg)) hedge_.reset();
   if (!holds(prefill_, leg)) return;
+  if (hedge_) {  // its lease ended before its first token; the other goes on
+    prefill_ = std::exchange(hedge_, std::nullopt);
+    return;
+  }
   prefill_.reset();
   if (pulled || phase_ == RequestPhase::kDecoding) return;
   // The KV is gone and nobody has it: what the waiting or joining leg would pull does not exist.
@@ -88,6 +118,7 @@ void RequestLife::on_evicted(LegNumber leg) {
 }
 
 void RequestLife::on_fault(LegNumber leg, const Error& fault, bool unreached) {
+  if (hedge_ && (holds(hedge_, leg) || holds(prefill_, leg))) return on_hedged_fault(leg, fault);
   const bool on_prefill = holds(prefill_, leg);
   if (!on_prefill && !holds(decode_, leg)) return;
   std::optional<Leg>& held = on_prefill ? prefill_ : decode_;
@@ -95,9 +126,7 @@ void RequestLife::on_fault(LegNumber leg, const Error& fault, bool unreached) {
   held.reset();
   if (on_prefill && phase_ == RequestPhase::kDecoding) return;  // D has the KV already
   if (blames_request(fault)) {
-    finish({fault.code == ErrorCode::kDeadlineExceeded ? RequestEnd::Why::kDeadline
-                                                       : RequestEnd::Why::kFailed,
-            fault});
+    refused(fault);
   } else if (accepted) {
     crash(fault);
   } else if (prefill_) {
@@ -110,17 +139,31 @@ void RequestLife::on_fault(LegNumber leg, const Error& fault, bool unreached) {
   }
 }
 
+// One of two that compute the same: the other goes on, unless the fault says that it should not.
+void RequestLife::on_hedged_fault(LegNumber leg, const Error& fault) {
+  if (holds(prefill_, leg)) std::swap(prefill_, hedge_);
+  const bool accepted = hedge_->accepted;
+  hedge_.reset();
+  if (blames_request(fault)) return refused(fault);
+  if (accepted && poisoned()) finish({RequestEnd::Why::kPoison, fault});
+}
+
+void RequestLife::refused(const Error& fault) {
+  finish({fault.code == ErrorCode::kDeadlineExceeded ? RequestEnd::Why::kDeadline
+                                                     : RequestEnd::Why::kFailed,
+          fault});
+}
+
+bool RequestLife::poisoned() { return ++crashes_ > limits_.crashes_max; }
+
 void RequestLife::crash(const Error& fault) {
-  ++crashes_;
-  if (crashes_ > limits_.crashes_max) {
-    finish({RequestEnd::Why::kPoison, fault});
-    return;
-  }
+  if (poisoned()) return finish({RequestEnd::Why::kPoison, fault});
   restart();
 }
 
 void RequestLife::restart() {
   drop(prefill_);
+  drop(hedge_);
   drop(decode_);
   if (placed_again()) phase_ = RequestPhase::kWaitingPrefill;
 }
@@ -136,6 +179,7 @@ bool RequestLife::placed_again() {
 void RequestLife::finish(RequestEnd end) {
   if (done()) return;
   drop(prefill_);
+  drop(hedge_);
   drop(decode_);
   phase_ = RequestPhase::kDone;
   end_ = std::move(end);

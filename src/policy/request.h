@@ -8,6 +8,9 @@
 //        waiting-decode └──────────────────────┴───────────────────────────┴──── fault, evicted
 //        ─┴────────────┘
 //
+// A prefill that takes too long may be hedged: a second P computes the same, and the first of the
+// two to have the first token is the prefill leg from then on; the other is cancelled.
+//
 // A leg is one placement on one worker; its number is unique within the request and travels as
 // AttemptId::attempt. Events of a leg that is no longer held are ignored: that is what makes a late
 // answer of a worker given up harmless.
@@ -78,11 +81,16 @@ class RequestLife {
   int crashes() const { return crashes_; }
   int restarts() const { return restarts_; }
   const std::optional<Leg>& prefill_leg() const { return prefill_; }
+  const std::optional<Leg>& hedge_leg() const { return hedge_; }  // beside the prefill leg
   const std::optional<Leg>& decode_leg() const { return decode_; }
+
+  std::optional<WorkerId> worker_of(LegNumber leg) const;  // nullopt: not held
 
   // Placement: the caller chose a worker. Phase must be the matching waiting one.
   LegNumber place_prefill(WorkerId worker);
   LegNumber place_decode(WorkerId worker);
+  // Phase kPrefilling, and no hedge runs.
+  LegNumber place_hedge(WorkerId worker);
 
   // What legs report; a stale leg number changes nothing.
   void on_accepted(LegNumber leg);
@@ -112,14 +120,19 @@ class RequestLife {
   bool holds(const std::optional<Leg>& leg, LegNumber number) const {
     return leg && leg->number == number;
   }
+  // A leg that prefills while the phase is kPrefilling; the hedge becomes the prefill leg.
+  bool prefills(LegNumber number);
   void drop(std::optional<Leg>& leg);
   void restart();
   bool placed_again();  // false: that was once too often, and it is finished
   void crash(const Error& fault);
+  bool poisoned();  // counts a crash
+  void refused(const Error& fault);
+  void on_hedged_fault(LegNumber leg, const Error& fault);
 
   RequestLimits limits_;
   RequestPhase phase_ = RequestPhase::kWaitingPrefill;
-  std::optional<Leg> prefill_, decode_;
+  std::optional<Leg> prefill_, hedge_, decode_;
   std::optional<RequestEnd> end_;
   LegNumber next_leg_ = 1;
   std::uint32_t emitted_ = 0;

@@ -17,6 +17,7 @@ struct RequestRecord {
   int rejections = 0;                  // legs that an instance had no place for
   int crashes = 0;
   int restarts = 0;
+  int hedges = 0;            // second prefills beside a slow one
   WorkerId prefill, decode;  // the last it was placed on; 0: none
 
   Duration in(RequestPhase which) const { return in_phase[static_cast<std::size_t>(which)]; }

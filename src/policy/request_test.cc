@@ -56,6 +56,84 @@ TEST(RequestLife, DecodeRejectionKeepsTheKvOnP) {
   EXPECT_TRUE(life.prefill_leg().has_value());
 }
 
+RequestLife hedged(LegNumber* first, LegNumber* second) {
+  RequestLife life{RequestLimits{}};
+  *first = life.place_prefill(kP);
+  life.on_accepted(*first);
+  *second = life.place_hedge(kP2);
+  life.on_accepted(*second);
+  return life;
+}
+
+TEST(RequestLife, OfTwoPrefillsTheFirstTokenCountsAndTheOtherIsCancelled) {
+  for (const bool second_wins : {false, true}) {
+    LegNumber legs[2] = {};
+    RequestLife life = hedged(&legs[0], &legs[1]);
+    const LegNumber winner = legs[second_wins ? 1 : 0], loser = legs[second_wins ? 0 : 1];
+    EXPECT_TRUE(life.on_tokens(winner, 0, 1, false));
+    const auto cancelled = life.take_cancelled();
+    ASSERT_EQ(cancelled.size(), 1u);
+    EXPECT_EQ(cancelled[0].leg, loser);
+    EXPECT_FALSE(life.on_tokens(loser, 0, 1, false)) << "late: doubled tokens are dropped";
+    life.on_prefilled(loser);
+    EXPECT_EQ(life.phase(), RequestPhase::kPrefilling);
+    life.on_prefilled(winner);
+    EXPECT_EQ(life.phase(), RequestPhase::kWaitingDecode);
+    EXPECT_EQ(life.prefill_leg()->number, winner);
+    EXPECT_EQ(life.emitted(), 1u);
+    EXPECT_EQ(life.restarts() + life.crashes(), 0);
+  }
+}
+
+TEST(RequestLife, OfTwoPrefillsOneMayFailAndTheOtherGoesOn) {
+  for (const bool second_fails : {false, true}) {
+    LegNumber legs[2] = {};
+    RequestLife life = hedged(&legs[0], &legs[1]);
+    life.on_fault(legs[second_fails ? 1 : 0], kGone);
+    EXPECT_EQ(life.phase(), RequestPhase::kPrefilling);
+    EXPECT_EQ(life.crashes(), 1);
+    EXPECT_EQ(life.restarts(), 0);
+    EXPECT_FALSE(life.hedge_leg());
+    EXPECT_EQ(life.prefill_leg()->number, legs[second_fails ? 0 : 1]);
+    life.on_fault(legs[second_fails ? 0 : 1], kGone);
+    EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill) << "now nobody computes it";
+    EXPECT_TRUE(life.take_cancelled().empty());
+  }
+}
+
+TEST(RequestLife, ARejectedHedgeLeavesThePrefillAlone) {
+  RequestLife life{RequestLimits{}};
+  const LegNumber first = life.place_prefill(kP);
+  life.on_rejected(life.place_hedge(kP2));
+  EXPECT_EQ(life.prefill_leg()->number, first);
+  const LegNumber second = life.place_hedge(kP2);
+  life.on_rejected(first);
+  EXPECT_EQ(life.prefill_leg()->number, second);
+  life.on_rejected(second);
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+}
+
+TEST(RequestLife, TheEndCancelsBothPrefills) {
+  LegNumber legs[2] = {};
+  RequestLife life = hedged(&legs[0], &legs[1]);
+  life.finish({RequestEnd::Why::kCancelled, {}});
+  EXPECT_EQ(life.take_cancelled().size(), 2u);
+}
+
+TEST(RequestLife, AHedgeCannotOutliveAPoisonedOrRefusedRequest) {
+  LegNumber legs[2] = {};
+  RequestLife refused = hedged(&legs[0], &legs[1]);
+  refused.on_fault(legs[1], {ErrorCode::kInvalidArgument, "bad"});
+  EXPECT_TRUE(refused.done());
+  EXPECT_EQ(refused.take_cancelled().size(), 1u);
+  RequestLife poisoned{RequestLimits{.crashes_max = 0}};
+  legs[0] = poisoned.place_prefill(kP);
+  poisoned.on_accepted(legs[0]);
+  legs[1] = poisoned.place_hedge(kP2);
+  poisoned.on_fault(legs[0], kGone);
+  EXPECT_EQ(poisoned.end()->why, RequestEnd::Why::kPoison);
+}
+
 TEST(RequestLife, DeathOfDResumesByPrefillElsewhere) {
   LegNumber d = 0;
   RequestLife life = decoding(&d);

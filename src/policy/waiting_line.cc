@@ -17,9 +17,13 @@ void WaitingLine::set_weight(TenantId tenant, double weight) {
   lines_[tenant].weight = weight;
 }
 
+Duration WaitingLine::expected_prefill(Tokens tokens) const {
+  const auto counted = std::min<std::int64_t>(tokens.value(), 1 << 24);
+  return std::min(per_token_, Duration(std::chrono::milliseconds(100))) * counted;
+}
+
 Duration WaitingLine::postponed(const Waiter& waiter) const {
-  const auto tokens = std::min<std::int64_t>(waiter.work.value(), 1 << 24);
-  const Duration own = std::min(per_token_, Duration(std::chrono::milliseconds(100))) * tokens;
+  const Duration own = expected_prefill(waiter.work);
   return own < options_.aging_max / options_.postponement ? own * options_.postponement
                                                           : options_.aging_max;
 }

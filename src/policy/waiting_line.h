@@ -64,6 +64,7 @@ class WaitingLine {
   void charge_output(TenantId tenant, Tokens tokens);
   // A prefill of so many tokens took so long: what prompts are expected to take.
   void on_prefilled(Tokens tokens, Duration took);
+  Duration expected_prefill(Tokens tokens) const;
   double served(TenantId tenant) const;
 
  private:

@@ -25,13 +25,13 @@ std::vector<WorkerId> WorkerPool::workers() const {
 }
 
 std::optional<WorkerId> WorkerPool::choose(Time now, const Preference& preference) const {
-  if (preference.cached && may_ask(*preference.cached, now) &&
-      within_bound(workers_.at(*preference.cached)))
+  if (preference.cached && preference.cached != preference.avoid &&
+      may_ask(*preference.cached, now) && within_bound(workers_.at(*preference.cached)))
     return preference.cached;
   std::optional<WorkerId> best;
   std::tuple<bool, int, std::uint64_t> best_rank;
   for (const auto& [id, state] : workers_) {
-    if (!free(state, now)) continue;
+    if (!free(state, now) || id == preference.avoid) continue;
     const bool other = options_.forwarding == Forwarding::kFill && filling_ != id;
     const std::tuple rank{other, state.open, ~rendezvous_score(preference.key, id)};
     if (!best || rank < best_rank) {

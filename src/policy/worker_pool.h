@@ -36,6 +36,7 @@ struct WorkerPoolOptions {
 // What a request would like, among the instances that have a place.
 struct Preference {
   std::optional<WorkerId> cached;  // probably has its prefix
+  std::optional<WorkerId> avoid;   // has it already
   std::uint64_t key = 0;           // orders equals; the same for the same prefix, on every gateway
 };
 
