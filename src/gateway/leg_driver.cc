@@ -14,6 +14,13 @@ namespace pd::gateway {
 
 using policy::LegNumber;
 
+namespace {
+
+// For a worker to end a stream when all has been said; P has to hear from D first.
+constexpr Duration kStreamEndMax = std::chrono::seconds(2);
+
+}  // namespace
+
 LegDriver::Counters::Counters(Metrics& metrics, const Metrics::Labels& gauge_labels)
     : rejections(metrics.counter("pdserve_rejections_total",
                                  "legs that a worker rejected because it was busy")),
@@ -49,6 +56,8 @@ LegDriver::~LegDriver() {
     for (const auto& [number, leg] : running.legs) http_.cancel(leg.call);
   }
   for (const auto call : renewals_) http_.cancel(call);
+  for (const auto& [due, call] : ending_) http_.cancel(call);
+  if (!ending_.empty()) loop_.cancel(ending_timer_);
 }
 
 void LegDriver::on_topology(const protocol::Topology& topology) {
@@ -209,9 +218,23 @@ void LegDriver::act(const policy::Finish& action) {
   if (it == jobs_.end()) return;
   Running running = std::move(it->second);
   jobs_.erase(it);
-  // A leg that concluded may still be sending the end of its stream: its callbacks find no job and
-  // do nothing, and its connection is kept. Others have been cancelled.
+  // Legs that have not been cancelled end by themselves: their callbacks find no job and do
+  // nothing, and their connections are kept.
+  for (const auto& [number, leg] : running.legs) let_end(leg.call);
   running.observer.on_end(action);
+}
+
+void LegDriver::let_end(net::HttpClient::CallId call) {
+  const bool waiting = !ending_.empty();
+  ending_.emplace_back(loop_.now() + kStreamEndMax, call);
+  if (!waiting) ending_timer_ = loop_.call_at(ending_.front().first, [this] { cut_late(); });
+}
+
+void LegDriver::cut_late() {
+  for (; !ending_.empty() && ending_.front().first <= loop_.now(); ending_.pop_front())
+    http_.cancel(ending_.front().second);  // no effect on one that has ended
+  if (!ending_.empty())
+    ending_timer_ = loop_.call_at(ending_.front().first, [this] { cut_late(); });
 }
 
 void LegDriver::act(const policy::Renew& action) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -106,6 +107,8 @@ class LegDriver {
   bool on_frame(RequestId id, policy::LegNumber number, Leg& leg, const protocol::Frame& frame);
   void on_stream_end(RequestId id, policy::LegNumber number, const Status& status);
   void fault(RequestId id, policy::LegNumber number, Error error, bool worker_fault);
+  void let_end(net::HttpClient::CallId call);
+  void cut_late();
   Leg* find(RequestId id, policy::LegNumber number);
   std::uint32_t time_left_ms(const Job& job) const;
   net::HttpCall call_to(WorkerId worker, const char* target, std::string body) const;
@@ -119,6 +122,10 @@ class LegDriver {
   std::map<WorkerId, net::HttpAddress> addresses_;
   std::unordered_map<RequestId, Running> jobs_;  // looked up for every token
   std::set<net::HttpClient::CallId> renewals_;
+  // Calls of ended jobs, whose workers have only the end of the stream to send, and when they must
+  // have; most have by then.
+  std::deque<std::pair<Time, net::HttpClient::CallId>> ending_;
+  net::EventLoop::TimerId ending_timer_ = 0;  // while there are any
   net::EventLoop::TimerId timer_ = 0;
   std::optional<Time> timer_at_;
   bool pumping_ = false;

@@ -123,6 +123,57 @@ TEST_F(LegDriverTest, TokensOfManyFramesInOneReadAllCount) {
   EXPECT_EQ(driver_.in_flight(), 0U);
 }
 
+// P hears from D that it may let go, and D may be done before P has said so.
+TEST_F(LegDriverTest, APrefillWhoseKvWasPulledEndsByItselfAndKeepsItsConnection) {
+  net::HttpResponse held{nullptr};
+  bool cut = false;
+  const ScriptedWorker prefill(
+      loop_,
+      [&](int, net::HttpResponse response) {
+        response.on_close([&cut] { cut = true; });
+        say(response, {protocol::Accepted{}, protocol::Prefilled{"kv"}, tokens(0, {10})});
+        held = std::move(response);
+      },
+      {});
+  const ScriptedWorker decode(loop_, {}, [](int, net::HttpResponse response) {
+    say(response,
+        {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11}, FinishReason::kLength)});
+    response.end();
+  });
+  for (int i = 0; i < 2; ++i) {
+    const Outcome out = run(prefill, decode);
+    EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
+    say(held, {protocol::Released{}});
+    held.end();
+    loop_.call_at(loop_.now() + 20ms, [this] { loop_.stop(); });
+    loop_.run();
+    EXPECT_EQ(http_.calls_under_way(), 0);
+  }
+  EXPECT_FALSE(cut);
+  EXPECT_EQ(http_.connections_opened(), 2U);
+}
+
+TEST_F(LegDriverTest, APrefillThatNeverEndsItsStreamIsCutInTheEnd) {
+  net::HttpResponse held{nullptr};
+  const ScriptedWorker prefill(
+      loop_,
+      [&](int, net::HttpResponse response) {
+        response.on_close([this] { loop_.stop(); });
+        say(response, {protocol::Accepted{}, protocol::Prefilled{"kv"}, tokens(0, {10})});
+        held = std::move(response);
+      },
+      {});
+  const ScriptedWorker decode(loop_, {}, [](int, net::HttpResponse response) {
+    say(response,
+        {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11}, FinishReason::kLength)});
+    response.end();
+  });
+  EXPECT_EQ(run(prefill, decode).end.why, policy::RequestEnd::Why::kCompleted);
+  EXPECT_EQ(http_.calls_under_way(), 1);
+  loop_.run();  // until P sees its connection go
+  EXPECT_EQ(http_.calls_under_way(), 0);
+}
+
 // Tokens alone make no decision due, but a gap among them does: at once, not with the next timer.
 TEST_F(LegDriverTest, AGapInTheTokensPlacesTheRequestAgainAtOnce) {
   const ScriptedWorker prefill(loop_, prefill_from({10, 12}), {});

@@ -21,6 +21,10 @@ namespace {
 // Bodies waiting for a text thread. Parsing takes some 10 ms for 10 MiB, and tokenizing ends with
 // the model's context, so this is about a second of work.
 constexpr TextWorker::Limits kTextLimits{.items = 1024, .bytes = Bytes(64 << 20)};
+// Up to this a request is prepared at once, in less time than it takes to wake another thread and
+// be woken by it.
+constexpr std::size_t kPreparedAtOnce = 2048;
+
 std::int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(
              std::chrono::system_clock::now().time_since_epoch())
@@ -284,6 +288,10 @@ void Shard::handle_generation(ApiRequest::Kind kind, net::HttpRequest request,
   incoming->arrival.caller = std::move(*caller);
   if (const auto refusal = access_.admit(incoming->arrival.caller, loop_.now()))
     return end_over_limit(*incoming, *refusal);
+  if (request.body.size() <= kPreparedAtOnce) {
+    return answer(std::move(*incoming), prepare(kind, request.body, prepare_, unix_seconds(),
+                                                incoming->arrival.caller.salt));
+  }
   ++preparing_;
   incoming->wanted = std::make_shared<std::atomic<bool>>(true);
   incoming->response.on_close([wanted = incoming->wanted] { *wanted = false; });

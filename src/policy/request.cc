@@ -83,8 +83,10 @@ bool RequestLife::on_tokens(LegNumber leg, std::uint32_t index, std::uint32_t co
   emitted_ += count;
   if (from_decode) phase_ = RequestPhase::kDecoding;
   if (finished) {
-    (from_prefill ? prefill_ : decode_)
-        .reset();  // it ends by itself; cancelling would cost its connection
+    // Cancelling would cost a connection, and these end by themselves: the one that finished, and
+    // a P whose KV D has.
+    prefill_.reset();
+    decode_.reset();
     finish({RequestEnd::Why::kCompleted, {}});
   }
   return true;
