@@ -1,6 +1,6 @@
 // From the bytes of an API request to token ids: parse, template, tokenize, check against the
-// model. The heavy part of a request, done once, on its own thread (TextWorker), never on the I/O
-// thread.
+// model. The heavy part of a request, done once, on its own thread (TextWorker) and not on the I/O
+// thread, unless it is so short that waking another would cost more.
 #pragma once
 
 #include <atomic>
