@@ -227,14 +227,18 @@ void LegDriver::act(const policy::Finish& action) {
 void LegDriver::let_end(net::HttpClient::CallId call) {
   const bool waiting = !ending_.empty();
   ending_.emplace_back(loop_.now() + kStreamEndMax, call);
-  if (!waiting) ending_timer_ = loop_.call_at(ending_.front().first, [this] { cut_late(); });
+  if (!waiting) look_at_ending();
+}
+
+// Now and then: being a little late costs less than waking up for each call.
+void LegDriver::look_at_ending() {
+  ending_timer_ = loop_.call_at(loop_.now() + kStreamEndMax, [this] { cut_late(); });
 }
 
 void LegDriver::cut_late() {
   for (; !ending_.empty() && ending_.front().first <= loop_.now(); ending_.pop_front())
     http_.cancel(ending_.front().second);  // no effect on one that has ended
-  if (!ending_.empty())
-    ending_timer_ = loop_.call_at(ending_.front().first, [this] { cut_late(); });
+  if (!ending_.empty()) look_at_ending();
 }
 
 void LegDriver::act(const policy::Renew& action) {

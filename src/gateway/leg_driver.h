@@ -108,6 +108,7 @@ class LegDriver {
   void on_stream_end(RequestId id, policy::LegNumber number, const Status& status);
   void fault(RequestId id, policy::LegNumber number, Error error, bool worker_fault);
   void let_end(net::HttpClient::CallId call);
+  void look_at_ending();
   void cut_late();
   Leg* find(RequestId id, policy::LegNumber number);
   std::uint32_t time_left_ms(const Job& job) const;
