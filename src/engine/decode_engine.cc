@@ -104,7 +104,7 @@ bool DecodeEngine::take_block(Arrival arrival, std::vector<DecodeEvent>& events)
   std::vector<policy::EvictionCandidate> candidates;
   for (const auto& [joined, other] : jobs_) {
     const Tokens output(static_cast<std::int64_t>(other.job.emitted.size()));
-    candidates.push_back({other.job.id, other.placed_again, output, joined});
+    candidates.push_back({other.job.id, other.placed_again, output, joined, other.job.evictions});
   }
   const policy::Holder victim = policy::choose_victim(candidates);
   events.push_back({DecodeEvent::Kind::kEvicted, victim, 0, {}, {}});

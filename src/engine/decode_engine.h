@@ -31,6 +31,7 @@ struct DecodeJob {
   std::vector<TokenId> prompt;   // may be empty when repetition_penalty is 1
   protocol::SamplingParams sampling;
   Time deadline = Time::max();
+  int evictions = 0;  // it has been through
 };
 
 struct DecodeEvent {

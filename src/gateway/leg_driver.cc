@@ -19,6 +19,15 @@ namespace {
 // For a worker to end a stream when all has been said; P has to hear from D first.
 constexpr Duration kStreamEndMax = std::chrono::seconds(2);
 
+policy::DecodeRoom room_of(const protocol::Room& stated) {
+  return {.requests = stated.requests,
+          .places = stated.places,
+          .free = BlockCount(stated.blocks_free),
+          .spare = BlockCount(stated.blocks_spare),
+          .block_tokens = Tokens(stated.block_tokens),
+          .growth = Tokens(stated.growth_tokens)};
+}
+
 }  // namespace
 
 LegDriver::Counters::Counters(Metrics& metrics, const Metrics::Labels& gauge_labels)
@@ -85,6 +94,7 @@ void LegDriver::start(Job job, JobObserver observer) {
                                 .tenant = job.tenant,
                                 .priority = job.priority,
                                 .prompt = Tokens(static_cast<std::int64_t>(job.prompt->size())),
+                                .output_max = job.sampling.max_tokens,
                                 .prefix = std::move(job.prefix)};
   jobs_.emplace(id, Running{std::move(job), std::move(observer), {}, {}, false, {}});
   dispatcher_.submit(std::move(submission), loop_.now());
@@ -176,6 +186,8 @@ void LegDriver::act(const policy::SendDecode& action) {
   message.prompt_last = running.job.prompt->back();
   if (running.job.sampling.repetition_penalty != 1.0F) message.prompt = *running.job.prompt;
   message.emitted = running.emitted;
+  if (const auto* life = dispatcher_.find(action.request))
+    message.evictions = static_cast<std::uint32_t>(life->evictions());
   message.sampling = running.job.sampling;
   message.descriptor = running.descriptor;
   send(action.request, action.leg, action.worker, "/pd/v1/decode", false,
@@ -253,10 +265,12 @@ void LegDriver::act(const policy::Renew& action) {
                       [this, slot, worker = action.worker](Result<net::HttpClient::Whole> answer) {
                         renewals_.erase(*slot);
                         if (!answer || answer->status != 200) return;
-                        const auto unknown = protocol::decode_lease_list(answer->body);
-                        if (!unknown) return;
+                        const auto heard = protocol::decode_lease_answer(answer->body);
+                        if (!heard) return;
+                        if (heard->room)
+                          dispatcher_.on_room(worker, room_of(*heard->room), loop_.now());
                         std::vector<policy::Renew::Held> held;
-                        for (const auto& attempt : unknown->held)
+                        for (const auto& attempt : heard->unknown)
                           held.push_back({attempt.request, attempt.attempt});
                         dispatcher_.on_heard(worker, held, loop_.now());
                         pump();
@@ -296,6 +310,9 @@ bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protoco
   if (std::holds_alternative<protocol::Accepted>(frame)) {
     leg.accepted = true;
     dispatcher_.on_accepted(id, number, now);
+  } else if (const auto* room = std::get_if<protocol::Room>(&frame)) {
+    dispatcher_.on_room(leg.worker, room_of(*room), now);
+    return false;  // the answer that it came with follows
   } else if (const auto* rejected = std::get_if<protocol::Rejected>(&frame)) {
     leg.concluded = true;
     counters_.rejections.add();

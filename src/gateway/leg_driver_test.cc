@@ -26,7 +26,7 @@ class ScriptedWorker {
             const net::HttpRequest& request, net::HttpResponse response) {
           if (request.path() == "/pd/v1/renew")
             return response.send(200, "application/octet-stream",
-                                 protocol::encode(protocol::LeaseList{}));
+                                 protocol::encode(protocol::LeaseAnswer{}));
           response.start(200, "application/octet-stream");
           request.path() == "/pd/v1/prefill" ? on_prefill(++prefills_, response)
                                              : on_decode(++decodes_, response);

@@ -52,6 +52,7 @@ nlohmann::ordered_json to_json(const RequestEntry& entry) {
   out["rejections"] = record.rejections;
   out["hedges"] = record.hedges;
   out["restarts"] = record.restarts;
+  out["evictions"] = record.evictions;
   out["crashes"] = record.crashes;
   if (record.prefill != WorkerId()) out["prefill"] = record.prefill.value();
   if (record.decode != WorkerId()) out["decode"] = record.decode.value();

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/rng.h"
 
 namespace pd::policy {
 namespace {
@@ -22,6 +21,7 @@ Dispatcher::Dispatcher(const DispatcherOptions& options)
     : options_(options),
       prefill_(options.pool),
       decode_(options.pool),
+      rooms_(options.pool.reject_pause_max),
       links_(options.links),
       prefixes_(options.prefixes_max),
       retries_(options.retries),
@@ -67,6 +67,7 @@ void Dispatcher::on_topology(const std::vector<Member>& members, Time now) {
   for (const WorkerId id : gone) {
     prefill_.remove(id);
     decode_.remove(id);
+    rooms_.remove(id);
     fail_worker(id, {ErrorCode::kUnavailable, "the instance left the group"}, now);
     links_.remove(id);
     prefixes_.forget(id);
@@ -139,16 +140,6 @@ void Dispatcher::cancel(RequestId id, Time now) {
   with(id, now, [](RequestLife& life) { life.finish({RequestEnd::Why::kCancelled, {}}); });
 }
 
-template <typename Event>
-void Dispatcher::with(RequestId id, Time now, Event&& event) {
-  const auto it = requests_.find(id);
-  if (it == requests_.end()) return;
-  const RequestPhase before = it->second.life.phase();
-  event(it->second.life);
-  enter_phase(it->second, before, now);
-  settle(id, it->second, now);
-}
-
 void Dispatcher::enter_phase(Request& request, RequestPhase before, Time now) {
   if (request.life.phase() == before) return;
   request.record.in_phase[static_cast<std::size_t>(before)] += now - request.phase_since;
@@ -191,6 +182,7 @@ void Dispatcher::settle(RequestId id, Request& request, Time now) {
   count_leg(id, request.counted_prefill, request.life.prefill_leg(), Role::kPrefill, now);
   count_leg(id, request.counted_hedge, request.life.hedge_leg(), Role::kPrefill, now);
   count_leg(id, request.counted_decode, request.life.decode_leg(), Role::kDecode, now);
+  note_decode_answers(request);
   file_hedge(id, request, now);
   unfile(request);
   if (!request.life.done()) {
@@ -200,6 +192,7 @@ void Dispatcher::settle(RequestId id, Request& request, Time now) {
   if (request.hedge_at) hedges_.erase({*request.hedge_at, id});
   request.record.crashes = request.life.crashes();
   request.record.restarts = request.life.restarts();
+  request.record.evictions = request.life.evictions();
   actions_.push_back(Finish{id, *request.life.end(), request.record});
   totals_.erase({request.asked.deadlines.total, id});
   requests_.erase(id);
@@ -310,6 +303,18 @@ void Dispatcher::on_fault(RequestId request, LegNumber leg, const Error& fault, 
   if (worker && worker_fault) worker_faulted(*worker, now);
 }
 
+// A leg that is accepted, rejected or given up is on its way no more.
+void Dispatcher::note_decode_answers(Request& request) {
+  const auto& held = request.life.decode_leg();
+  if (!request.unanswered || (held && !held->accepted)) return;
+  rooms_.on_answered(request.unanswered->first, request.unanswered->second);
+  request.unanswered.reset();
+}
+
+void Dispatcher::on_room(WorkerId worker, const DecodeRoom& room, Time now) {
+  if (decode_.contains(worker)) rooms_.on_stated(worker, room, now);
+}
+
 void Dispatcher::on_heard(WorkerId worker, const std::vector<Renew::Held>& unknown, Time now) {
   if (!members_.contains(worker)) return;
   prefill_.on_answered(worker);
@@ -362,95 +367,6 @@ void Dispatcher::end_overdue(Time now) {
     end(late->second, nobody ? RequestEnd::Why::kNoWorker : RequestEnd::Why::kBusy);
 }
 
-void Dispatcher::place_prefills(Time now) {
-  while (const auto id = wait_prefill_.next_again()) {
-    Request& request = requests_.at(*id);
-    if (request.retries_paid < request.life.restarts()) {
-      if (!prefill_.any_free(now)) return;
-      if (!retries_.take(now)) break;
-      request.retries_paid = request.life.restarts();
-    }
-    if (!place_prefill(*id, now)) return;
-  }
-  while (const auto id = wait_prefill_.next()) {
-    if (!place_prefill(*id, now)) return;
-  }
-}
-
-bool Dispatcher::place_prefill(RequestId id, Time now) {
-  Request& request = requests_.at(id);
-  const Submission& asked = request.asked;
-  Preference preference{.key = asked.prefix.empty() ? counter_random(options_.seed, request.order)
-                                                    : asked.prefix.front()};
-  if (const auto match = prefixes_.find(asked.prefix)) preference.cached = match->worker;
-  const auto worker = prefill_.choose(now, preference);
-  if (!worker) return false;
-  if (request.record.prefill == WorkerId()) wait_prefill_.charge_prompt(asked.tenant, asked.prompt);
-  request.record.prefill = *worker;
-  with(id, now, [&](RequestLife& life) {
-    actions_.push_back(SendPrefill{id, life.place_prefill(*worker), *worker});
-  });
-  return true;
-}
-
-// One hedge for each placement: what two are slow with, a third would be slow with, too.
-void Dispatcher::file_hedge(RequestId id, Request& request, Time now) {
-  if (options_.hedge_after <= Duration{}) return;
-  if (request.life.phase() != RequestPhase::kPrefilling) {
-    if (request.hedge_at) hedges_.erase({*request.hedge_at, id});
-    request.hedge_at.reset();
-    request.hedged = false;
-  } else if (!request.hedge_at && !request.hedged) {
-    request.hedge_at = now + std::max(options_.hedge_after,
-                                      3 * wait_prefill_.expected_prefill(request.asked.prompt));
-    hedges_.emplace(*request.hedge_at, id);
-  }
-}
-
-void Dispatcher::hedge_slow_prefills(Time now) {
-  while (!hedges_.empty() && hedges_.begin()->first <= now) {
-    const RequestId id = hedges_.begin()->second;
-    Request& request = requests_.at(id);
-    hedges_.erase(hedges_.begin());
-    const auto worker = prefill_.choose(now, {.cached = {},
-                                              .avoid = request.life.prefill_leg()->worker,
-                                              .key = counter_random(options_.seed, request.order)});
-    if (!worker || !retries_.take(now)) {
-      request.hedge_at = now + options_.hedge_after;
-      hedges_.emplace(*request.hedge_at, id);
-      continue;
-    }
-    request.hedge_at.reset();
-    request.hedged = true;
-    ++request.record.hedges;
-    with(id, now, [&](RequestLife& life) {
-      actions_.push_back(SendPrefill{id, life.place_hedge(*worker), *worker});
-    });
-  }
-}
-
-void Dispatcher::place_decodes(Time now) {
-  for (auto it = wait_decode_.begin(); it != wait_decode_.end();) {
-    const RequestId id = (it++)->second;  // placing erases the entry
-    Request& request = requests_.at(id);
-    const std::optional<WorkerId> source = request.life.prefill_leg()
-                                               ? std::optional(request.life.prefill_leg()->worker)
-                                               : std::nullopt;
-    std::optional<WorkerId> worker;
-    if (source && role_of(*source) == Role::kBoth) {
-      if (!decode_.may_ask(*source, now)) continue;
-      worker = source;  // an aggregated instance serves its requests whole
-    } else {
-      worker = decode_.choose(now, {.key = counter_random(options_.seed, request.order)});
-      if (!worker) return;
-    }
-    request.record.decode = *worker;
-    with(id, now, [&](RequestLife& life) {
-      actions_.push_back(SendDecode{id, life.place_decode(*worker), *worker});
-    });
-  }
-}
-
 void Dispatcher::check_links(Time now) {
   InstanceLinks::Due due = links_.poll(now);
   for (Renew& renew : due.renewals) actions_.push_back(std::move(renew));
@@ -476,6 +392,7 @@ std::optional<Time> Dispatcher::next_deadline() {
   }
   if (!wait_decode_.empty()) {
     keep_earliest(next, decode_.next_unblock(polled_at_));
+    keep_earliest(next, rooms_.next_stale(polled_at_));
     keep_earliest(next, decode_vacancy_.ends(options_.empty_patience));
   }
   keep_earliest(next, links_.next_deadline());

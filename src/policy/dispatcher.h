@@ -18,6 +18,7 @@
 #include "base/role.h"
 #include "base/time.h"
 #include "base/units.h"
+#include "policy/decode_rooms.h"
 #include "policy/instance_links.h"
 #include "policy/prefix_affinity.h"
 #include "policy/request.h"
@@ -66,6 +67,7 @@ struct Submission {
   TenantId tenant;
   int priority = 0;  // among its tenant's
   Tokens prompt{1};
+  Tokens output_max{1};               // max_tokens
   std::vector<std::uint64_t> prefix;  // prefix_hashes of the prompt
 };
 
@@ -116,6 +118,9 @@ class Dispatcher {
   // the request.
   void on_fault(RequestId request, LegNumber leg, const Error& fault, bool worker_fault, Time now);
 
+  // What a D says of its memory; before the answer that it came with.
+  void on_room(WorkerId worker, const DecodeRoom& room, Time now);
+
   // The worker answered a renewal; it does not know the legs in `unknown` any more.
   void on_heard(WorkerId worker, const std::vector<Renew::Held>& unknown, Time now);
 
@@ -147,6 +152,7 @@ class Dispatcher {
     std::optional<Time> hedge_at;  // as filed
     bool hedged = false;           // in this placement
     Time prefill_accepted{};
+    std::optional<std::pair<WorkerId, DecodeDemand>> unanswered;  // a decode leg on its way
   };
   // Since when a role has nobody to serve it; none: it has.
   struct Vacancy {
@@ -172,6 +178,7 @@ class Dispatcher {
   void fail_worker(WorkerId worker, const Error& fault, Time now);
   void place_prefills(Time now);
   void place_decodes(Time now);
+  void note_decode_answers(Request& request);
   void file_hedge(RequestId id, Request& request, Time now);
   void hedge_slow_prefills(Time now);
   void end_overdue(Time now);
@@ -182,6 +189,7 @@ class Dispatcher {
 
   DispatcherOptions options_;
   WorkerPool prefill_, decode_;
+  DecodeRooms rooms_;
   std::map<WorkerId, Member> members_;
   InstanceLinks links_;
   PrefixAffinity prefixes_;
@@ -198,5 +206,15 @@ class Dispatcher {
   std::uint64_t next_order_ = 0;
   Time polled_at_{};
 };
+
+template <typename Event>
+void Dispatcher::with(RequestId id, Time now, Event&& event) {
+  const auto it = requests_.find(id);
+  if (it == requests_.end()) return;
+  const RequestPhase before = it->second.life.phase();
+  event(it->second.life);
+  enter_phase(it->second, before, now);
+  settle(id, it->second, now);
+}
 
 }  // namespace pd::policy

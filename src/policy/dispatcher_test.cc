@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 
 namespace pd::policy {
 namespace {
@@ -82,6 +83,83 @@ TEST_F(DispatcherTest, AFreedPlaceWakesTheEarliestDeadlineFirst) {
   ASSERT_EQ(next.size(), 1u);
   EXPECT_EQ(next[0].request, (RequestId{0, 4}));
   EXPECT_EQ(next[0].worker, running[0].worker);
+}
+
+class DecodePlacementTest : public DispatcherTest {
+ protected:
+  DecodePlacementTest() {
+    dispatcher_.on_topology({{kP0, Role::kPrefill, 8, 0, true},
+                             {kD0, Role::kDecode, 0, 16, true},
+                             {kD1, Role::kDecode, 0, 16, true}},
+                            now_);
+  }
+  void submit_sized(std::uint64_t id, std::int64_t prompt) {
+    dispatcher_.submit({.request = {0, id},
+                        .deadlines = {now_ + seconds(10), now_ + seconds(100)},
+                        .prompt = Tokens(prompt),
+                        .output_max = Tokens(100)},
+                       now_);
+    for (const SendPrefill& leg : polled<SendPrefill>()) prefill(leg);
+  }
+  void state(WorkerId worker, std::int64_t requests, std::int64_t blocks) {
+    dispatcher_.on_room(worker,
+                        {.requests = requests,
+                         .places = 16 - requests,
+                         .free = BlockCount(blocks),
+                         .spare = BlockCount(blocks),
+                         .block_tokens = Tokens(16),
+                         .growth = Tokens(16)},
+                        now_);
+  }
+};
+
+TEST_F(DecodePlacementTest, GoesWhereItFitsAndARejectionMovesOnWithTheKvAtP) {
+  state(kD0, 1, 4);
+  state(kD1, 9, 40);
+  submit_sized(1, 200);
+  const auto first = polled<SendDecode>();
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_EQ(first[0].worker, kD1);
+  // Another gateway was there before; and where it does fit, something has ended.
+  state(kD1, 10, 3);
+  state(kD0, 0, 60);
+  dispatcher_.on_rejected(first[0].request, first[0].leg, milliseconds(50), now_);
+  const auto actions = dispatcher_.poll(now_);
+  ASSERT_EQ(actions.size(), 1u) << "no new prefill";
+  EXPECT_EQ(std::get<SendDecode>(actions[0]).worker, kD0);
+  const auto* life = dispatcher_.find({0, 1});
+  EXPECT_EQ(life->crashes() + life->restarts(), 0) << "busy is not broken";
+  EXPECT_EQ(dispatcher_.record({0, 1}, now_)->rejections, 1);
+}
+
+TEST_F(DecodePlacementTest, ABurstIsSpreadByWhatEachCanHold) {
+  state(kD0, 1, 30);  // two of 12 blocks
+  state(kD1, 1, 60);  // four
+  std::map<WorkerId, int> sent;
+  for (std::uint64_t id = 1; id <= 8; ++id) {
+    submit_sized(id, 176);  // 176 + 16: 12 blocks
+    for (const SendDecode& leg : polled<SendDecode>()) ++sent[leg.worker];
+  }
+  EXPECT_EQ(sent[kD0], 2);
+  EXPECT_EQ(sent[kD1], 4);
+  EXPECT_EQ(dispatcher_.waiting(), 2u);
+  EXPECT_EQ(dispatcher_.next_deadline(), now_ + milliseconds(250)) << "then they may be asked";
+}
+
+TEST_F(DecodePlacementTest, SmallOnesDoNotKeepALargeOneOut) {
+  state(kD0, 4, 5);
+  state(kD1, 4, 8);
+  submit_sized(1, 300);
+  EXPECT_TRUE(polled<SendDecode>().empty());
+  submit_sized(2, 30);
+  const auto small = polled<SendDecode>();
+  ASSERT_EQ(small.size(), 1u);
+  EXPECT_EQ(small[0].worker, kD0) << "D1, which has more room, is the large one's";
+  state(kD1, 1, 25);
+  dispatcher_.on_heard(kD1, {}, now_);
+  const auto large = polled<SendDecode>();
+  ASSERT_EQ(large.size(), 1u);
+  EXPECT_EQ(large[0].worker, kD1);
 }
 
 class HedgeTest : public DispatcherTest {

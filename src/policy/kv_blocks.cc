@@ -10,6 +10,9 @@ namespace pd::policy {
 Holder choose_victim(std::span<const EvictionCandidate> candidates) {
   CHECK(!candidates.empty());
   const auto goes_first = [](const EvictionCandidate& a, const EvictionCandidate& b) {
+    const bool a_stays = a.evictions >= kEvictionsMax;
+    const bool b_stays = b.evictions >= kEvictionsMax;
+    if (a_stays != b_stays) return b_stays;
     if (a.placed_again != b.placed_again) return !a.placed_again;
     return a.output != b.output ? a.output < b.output : a.arrival > b.arrival;
   };
@@ -36,8 +39,13 @@ KvAdmission KvBlocks::admit(const Holder& holder, const KvDemand& demand) {
   if (demand.kv_length.value() < 0 || demand.kv_length.value() >= room) {
     return KvAdmission::kTooLarge;
   }
-  Held held{{}, demand.kv_length, demand.output, demand.output_max};
-  const BlockCount now = blocks_for(demand.kv_length + Tokens(1), block_tokens_);
+  Held held{{}, demand.kv_length, demand.output, demand.output_max, BlockCount(0)};
+  BlockCount now = blocks_for(demand.kv_length + Tokens(1), block_tokens_);
+  if (demand.evictions >= kEvictionsMax) {
+    const Tokens left(std::clamp<std::int64_t>(
+        demand.output_max.value() - std::max<std::int64_t>(demand.output.value(), 0), 1, room));
+    now = held.reserved = std::min(blocks_for(demand.kv_length + left, block_tokens_), total_);
+  }
   if (now > free()) return KvAdmission::kBusy;
   if (options_.look_ahead && !held_.empty() &&
       need_with(&held) > static_cast<double>(total_.value())) {
@@ -94,6 +102,8 @@ BlockCount KvBlocks::need() const {
   return BlockCount(static_cast<std::int64_t>(std::ceil(need_with(nullptr))));
 }
 
+Tokens KvBlocks::growth() const { return growth_.remaining(Tokens(1), Tokens(INT64_MAX)); }
+
 Tokens KvBlocks::soonest_end() const {
   std::optional<Tokens> soonest;
   for (const auto& [holder, held] : held_) {
@@ -123,8 +133,8 @@ double KvBlocks::need_with(const Held* candidate) const {
     for (const Held* held : all) {
       const double runs =
           ahead.value() == 0 ? 1.0 : growth_.goes_beyond(held->output, ahead, held->output_max);
-      const auto blocks = static_cast<double>(
-          blocks_for(held->kv_length + Tokens(1) + ahead, block_tokens_).value());
+      const BlockCount grown = blocks_for(held->kv_length + Tokens(1) + ahead, block_tokens_);
+      const auto blocks = static_cast<double>(std::max(grown, held->reserved).value());
       mean += runs * blocks;
       variance += runs * (1.0 - runs) * blocks * blocks;
     }

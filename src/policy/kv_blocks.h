@@ -26,10 +26,15 @@ struct KvBlocksOptions {
   bool look_ahead = true;  // false: admit on what is free now (the baseline to compare with)
 };
 
+// A request that was evicted this often is not evicted again (G15): it comes in when all it can
+// ever need is there, and takes it at once.
+inline constexpr int kEvictionsMax = 2;
+
 struct KvDemand {
   Tokens kv_length;   // positions whose KV exists at admission
   Tokens output;      // tokens emitted so far, all attempts
   Tokens output_max;  // the request's max_tokens
+  int evictions = 0;  // it has been through
 };
 
 enum class KvAdmission : std::uint8_t {
@@ -45,11 +50,14 @@ struct EvictionCandidate {
   bool placed_again = false;  // it joined with more than the prefill's token: evicted or resumed
   Tokens output;              // over all attempts
   std::uint64_t arrival = 0;  // order of joining the batch
+  int evictions = 0;          // it has been through
 };
 
 // Who goes when no block is left: one that has not been through it yet; then the one with the least
 // output, of equals the last to come. Not simply the last to come: a request that was evicted
-// before has come last and would be the victim again and again (G15). `candidates` is not empty.
+// before has come last and would be the victim again and again (G15). Never one that holds all it
+// can need (kEvictionsMax): nobody grows but others, and they are candidates. `candidates` is not
+// empty.
 Holder choose_victim(std::span<const EvictionCandidate> candidates);
 
 class KvBlocks {
@@ -69,6 +77,9 @@ class KvBlocks {
   // Afterwards the holder's table covers `length` positions. False: not enough free, nothing
   // changed; the caller evicts somebody. The holder exists.
   bool grow(const Holder& holder, Tokens length);
+
+  // Output tokens expected of a request that begins; what its growth takes.
+  Tokens growth() const;
 
   // The holder has emitted `output` tokens.
   void on_output(const Holder& holder, Tokens output);
@@ -100,6 +111,7 @@ class KvBlocks {
     Tokens kv_length;  // with `output` tokens emitted
     Tokens output;
     Tokens output_max;
+    BlockCount reserved;  // from the start; none: it grows
   };
   double need_with(const Held* candidate) const;
   void take(Held& held, std::size_t blocks);

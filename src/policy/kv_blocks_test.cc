@@ -227,6 +227,34 @@ TEST(ChooseVictim, TheLeastOutputGoesAndOfEqualsTheLastToCome) {
   EXPECT_EQ(choose_victim(again), holder(2));
 }
 
+TEST(ChooseVictim, WhoWasEvictedTwiceStays) {
+  using Candidates = std::vector<EvictionCandidate>;
+  const Candidates all = {{holder(1), true, Tokens(3), 5, kEvictionsMax},
+                          {holder(2), true, Tokens(70), 1, 1}};
+  EXPECT_EQ(choose_victim(all), holder(2));
+}
+
+TEST(KvBlocks, WhoWasEvictedTwiceComesInWithAllThatItCanNeed) {
+  KvBlocks blocks(BlockCount(20), Tokens(16), {});
+  ASSERT_EQ(blocks.admit(holder(1), demand(160, 2)), KvAdmission::kAccepted);  // 11 blocks
+  KvDemand again = demand(31, 130, 2);  // 2 blocks now, 31 + 128 positions in the end: 10
+  again.evictions = kEvictionsMax;
+  EXPECT_EQ(blocks.admit(holder(2), again), KvAdmission::kBusy);
+  blocks.release(holder(1), false);
+  ASSERT_EQ(blocks.admit(holder(2), again), KvAdmission::kAccepted);
+  EXPECT_EQ(blocks.used(), BlockCount(10));
+  for (int output = 3; output <= 130; ++output) {
+    ASSERT_TRUE(blocks.grow(holder(2), Tokens(31 + output - 2)));
+    blocks.on_output(holder(2), Tokens(output));
+  }
+  EXPECT_EQ(blocks.used(), BlockCount(10));
+  blocks.release(holder(2), true);
+  // More than there is: it gets everything, alone.
+  again.output_max = Tokens(1 << 20);
+  ASSERT_EQ(blocks.admit(holder(3), again), KvAdmission::kAccepted);
+  EXPECT_EQ(blocks.free(), BlockCount(0));
+}
+
 struct Run {
   std::int64_t kv = 0, output = 0, end = 0;
   std::uint64_t arrival = 0;
@@ -267,7 +295,7 @@ class Overload {
 
  private:
   bool admit(const Holder& who, Run run) {
-    if (blocks_.admit(who, {Tokens(run.kv), Tokens(run.output), Tokens(4096)}) !=
+    if (blocks_.admit(who, {Tokens(run.kv), Tokens(run.output), Tokens(4096), run.evictions}) !=
         KvAdmission::kAccepted) {
       return false;
     }
@@ -278,7 +306,8 @@ class Overload {
   void evict() {
     std::vector<EvictionCandidate> candidates;
     for (const auto& [who, run] : running_)
-      candidates.push_back({who, run.evictions > 0, Tokens(run.output), run.arrival});
+      candidates.push_back(
+          {who, run.evictions > 0, Tokens(run.output), run.arrival, run.evictions});
     const Holder victim = choose_victim(candidates);
     Run run = running_[victim];
     running_.erase(victim);

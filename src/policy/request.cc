@@ -115,6 +115,7 @@ void RequestLife::on_released(LegNumber leg, bool pulled) {
 
 void RequestLife::on_evicted(LegNumber leg) {
   if (!holds(decode_, leg)) return;
+  ++evictions_;
   decode_.reset();
   restart();
 }

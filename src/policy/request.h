@@ -80,6 +80,7 @@ class RequestLife {
   std::uint32_t emitted() const { return emitted_; }  // output tokens so far
   int crashes() const { return crashes_; }
   int restarts() const { return restarts_; }
+  int evictions() const { return evictions_; }  // D was short of memory; among the restarts
   const std::optional<Leg>& prefill_leg() const { return prefill_; }
   const std::optional<Leg>& hedge_leg() const { return hedge_; }  // beside the prefill leg
   const std::optional<Leg>& decode_leg() const { return decode_; }
@@ -138,6 +139,7 @@ class RequestLife {
   std::uint32_t emitted_ = 0;
   int crashes_ = 0;
   int restarts_ = 0;
+  int evictions_ = 0;
   std::vector<CancelLeg> cancelled_;
 };
 

@@ -17,6 +17,7 @@ struct RequestRecord {
   int rejections = 0;                  // legs that an instance had no place for
   int crashes = 0;
   int restarts = 0;
+  int evictions = 0;         // of the restarts: D was short of memory
   int hedges = 0;            // second prefills beside a slow one
   WorkerId prefill, decode;  // the last it was placed on; 0: none
 

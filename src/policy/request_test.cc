@@ -261,5 +261,25 @@ TEST(RequestLife, AGapInTheOutputIsAFaultNotAShorterAnswer) {
   EXPECT_EQ(life.emitted(), 1u);
 }
 
+TEST(RequestLife, EvictionsAreCountedAmongTheRestarts) {
+  RequestLife life({});
+  for (int i = 1; i <= 2; ++i) {
+    const LegNumber prefill = life.place_prefill(WorkerId(1));
+    life.on_accepted(prefill);
+    ASSERT_TRUE(life.on_tokens(prefill, life.emitted(), 1, false));
+    life.on_prefilled(prefill);
+    const LegNumber decode = life.place_decode(WorkerId(2));
+    life.on_accepted(decode);
+    life.on_joined(decode);
+    life.on_released(prefill, true);
+    life.on_evicted(decode);
+    life.on_evicted(decode);  // stale
+    EXPECT_EQ(life.evictions(), i);
+    EXPECT_EQ(life.restarts(), i);
+    EXPECT_EQ(life.crashes(), 0);
+    EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+  }
+}
+
 }  // namespace
 }  // namespace pd::policy

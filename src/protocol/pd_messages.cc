@@ -23,7 +23,8 @@ enum class FrameType : std::uint8_t {
   kReleased = 5,
   kEvicted = 6,
   kJoined = 7,
-  kFault = 8
+  kFault = 8,
+  kRoom = 9
 };
 
 void write(WireWriter& out, const AttemptId& id) {
@@ -207,6 +208,7 @@ std::string encode(const DecodeRequest& m) {
   out.number(m.prompt_last);
   out.numbers(m.prompt);
   out.numbers(m.emitted);
+  out.number(m.evictions);
   write(out, m.sampling);
   out.bytes(m.descriptor);
   return bytes;
@@ -223,6 +225,8 @@ Result<DecodeRequest> decode_decode_request(std::string_view bytes) {
   m.prompt_last = in.number<TokenId>("last prompt token");
   in.numbers(m.prompt, "prompt", kTokensMax);
   in.numbers(m.emitted, "emitted", kTokensMax);
+  m.evictions = in.number<std::uint32_t>("evictions");
+  in.require(m.evictions <= kTokensMax, "evictions");
   m.sampling = read_sampling(in);
   m.descriptor = std::string(in.bytes("descriptor", kStringBytesMax));
   in.require(!m.emitted.empty(), "emitted");
@@ -247,6 +251,51 @@ Result<LeaseList> decode_lease_list(std::string_view bytes) {
   m.held.resize(in.count("leases", kTokensMax, 20));
   for (auto& id : m.held) id = read_attempt(in);
   return finish(in, std::move(m), "lease list");
+}
+
+namespace {
+
+void write(WireWriter& out, const Room& room) {
+  out.number(room.requests);
+  out.number(room.places);
+  out.number(room.blocks_free);
+  out.number(room.blocks_spare);
+  out.number(room.block_tokens);
+  out.number(room.growth_tokens);
+}
+
+Room read_room(WireReader& in) {
+  Room room;
+  room.requests = in.number<std::uint32_t>("requests");
+  room.places = in.number<std::uint32_t>("places");
+  room.blocks_free = in.number<std::uint32_t>("free blocks");
+  room.blocks_spare = in.number<std::uint32_t>("spare blocks");
+  room.block_tokens = in.number<std::uint32_t>("block tokens");
+  in.require(room.block_tokens >= 1 && room.block_tokens <= kTokensMax, "block tokens");
+  room.growth_tokens = in.number<std::uint32_t>("growth");
+  return room;
+}
+
+}  // namespace
+
+std::string encode(const LeaseAnswer& m) {
+  std::string bytes = encode(LeaseList{m.unknown});
+  WireWriter out(bytes);
+  out.number(static_cast<std::uint8_t>(m.room.has_value()));
+  if (m.room) write(out, *m.room);
+  return bytes;
+}
+
+Result<LeaseAnswer> decode_lease_answer(std::string_view bytes) {
+  WireReader in(bytes);
+  LeaseAnswer m;
+  read_version(in);
+  m.unknown.resize(in.count("leases", kTokensMax, 20));
+  for (auto& id : m.unknown) id = read_attempt(in);
+  const auto stated = in.number<std::uint8_t>("room");
+  in.require(stated <= 1, "room");
+  if (stated == 1) m.room = read_room(in);
+  return finish(in, std::move(m), "lease answer");
 }
 
 namespace {
@@ -286,6 +335,10 @@ struct PayloadWriter {
     out.number(f.bytes);
     out.number(f.pieces);
     return FrameType::kJoined;
+  }
+  FrameType operator()(const Room& f) {
+    write(out, f);
+    return FrameType::kRoom;
   }
   FrameType operator()(const Fault& f) {
     out.number(static_cast<std::uint8_t>(f.code));
@@ -368,6 +421,9 @@ Result<Frame> decode_frame(std::uint8_t type, std::string_view payload) {
       break;
     case FrameType::kFault:
       frame = read_fault(in);
+      break;
+    case FrameType::kRoom:
+      frame = read_room(in);
       break;
     default:
       return error(ErrorCode::kInvalidArgument, fmt::format("frame: unknown type {}", type));

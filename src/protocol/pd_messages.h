@@ -7,9 +7,10 @@
 //                         (or the lease ended)
 //   POST /pd/v1/decode    body DecodeRequest  -> stream of frames: Accepted | Rejected | Fault,
 //   then
-//                         Tokens ... until one of them carries a finish reason; or Evicted
-//   POST /pd/v1/renew     body LeaseList      -> LeaseList of those the worker does not know (any
-//   more) Closing the connection of a verb cancels that leg.
+//                         Tokens ... until one of them carries a finish reason; or Evicted.
+//                         Room before Accepted, before Rejected and before the last frame
+//   POST /pd/v1/renew     body LeaseList      -> LeaseAnswer
+//   Closing the connection of a verb cancels that leg.
 //
 // A frame is u32 payload length, u8 type, payload. Encoders cannot fail; decoders return
 // kInvalidArgument with the field's name, and never allocate more than the input's size implies.
@@ -29,7 +30,7 @@
 
 namespace pd::protocol {
 
-inline constexpr std::uint16_t kWireVersion = 1;
+inline constexpr std::uint16_t kWireVersion = 2;
 inline constexpr std::size_t kFrameBytesMax = 16 * 1024 * 1024;
 inline constexpr std::size_t kTokensMax = 4 * 1024 * 1024;  // of one list on the wire
 
@@ -64,6 +65,7 @@ struct DecodeRequest {
   std::vector<TokenId> prompt;      // empty unless sampling.repetition_penalty != 1
   std::vector<TokenId>
       emitted;  // output so far, at least 1; the last one's KV is not in the range yet
+  std::uint32_t evictions = 0;  // by D's that were short of memory, so far
   SamplingParams sampling;
   std::string descriptor;  // an encoded KvDescriptor, from Prefilled
   bool operator==(const DecodeRequest&) const = default;
@@ -72,6 +74,23 @@ struct DecodeRequest {
 struct LeaseList {
   std::vector<AttemptId> held;
   bool operator==(const LeaseList&) const = default;
+};
+
+// What a D has left. The figures are exact when it says so, and its accept or reject is the truth.
+struct Room {
+  std::uint32_t requests = 0;      // in its batch or about to join
+  std::uint32_t places = 0;        // free ones
+  std::uint32_t blocks_free = 0;   // of its KV memory
+  std::uint32_t blocks_spare = 0;  // those, less what its requests are expected to grow by
+  std::uint32_t block_tokens = 1;
+  std::uint32_t growth_tokens = 0;  // output expected of a request that begins
+  bool operator==(const Room&) const = default;
+};
+
+struct LeaseAnswer {
+  std::vector<AttemptId> unknown;  // the worker does not hold these (any more)
+  std::optional<Room> room;        // of a D
+  bool operator==(const LeaseAnswer&) const = default;
 };
 
 struct Accepted {
@@ -137,15 +156,17 @@ struct Fault {
   bool operator==(const Fault&) const = default;
 };
 
-using Frame =
-    std::variant<Accepted, Rejected, TokensFrame, Prefilled, Released, Evicted, Joined, Fault>;
+using Frame = std::variant<Accepted, Rejected, TokensFrame, Prefilled, Released, Evicted, Joined,
+                           Fault, Room>;
 
 std::string encode(const PrefillRequest& message);
 std::string encode(const DecodeRequest& message);
 std::string encode(const LeaseList& message);
+std::string encode(const LeaseAnswer& message);
 Result<PrefillRequest> decode_prefill_request(std::string_view bytes);
 Result<DecodeRequest> decode_decode_request(std::string_view bytes);
 Result<LeaseList> decode_lease_list(std::string_view bytes);
+Result<LeaseAnswer> decode_lease_answer(std::string_view bytes);
 
 void append_frame(std::string& out, const Frame& frame);
 

@@ -10,6 +10,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto m = decode_prefill_request(bytes); m && encode(*m) != bytes) std::abort();
   if (const auto m = decode_decode_request(bytes); m && encode(*m) != bytes) std::abort();
   if (const auto m = decode_lease_list(bytes); m && encode(*m) != bytes) std::abort();
+  if (const auto m = decode_lease_answer(bytes); m && encode(*m) != bytes) std::abort();
   FrameReader reader;
   reader.feed(bytes);
   std::string again;

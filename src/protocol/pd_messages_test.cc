@@ -50,7 +50,8 @@ std::vector<Frame> every_frame() {
           Released{Released::Why::kLeaseEnded},
           Evicted{},
           Joined{10, 1 << 20, 1},
-          Fault{ErrorCode::kCorrupt, "layer 3"}};
+          Fault{ErrorCode::kCorrupt, "layer 3"},
+          Room{3, 29, 70, 40, 16, 256}};
 }
 
 TEST(PdMessages, RequestsRoundTrip) {
@@ -60,11 +61,16 @@ TEST(PdMessages, RequestsRoundTrip) {
   decode.id = prefill.id;
   decode.prompt_tokens = 3;
   decode.emitted = {9};
+  decode.evictions = 2;
   decode.sampling = some_sampling();
   decode.descriptor = "d";
   EXPECT_EQ(decode_decode_request(encode(decode)).value(), decode);
   const LeaseList leases{{prefill.id, {{4, 5}, 6}}};
   EXPECT_EQ(decode_lease_list(encode(leases)).value(), leases);
+  for (const LeaseAnswer& answer :
+       {LeaseAnswer{leases.held, Room{1, 2, 3, 4, 5, 6}}, LeaseAnswer{{}, std::nullopt}})
+    EXPECT_EQ(decode_lease_answer(encode(answer)).value(), answer);
+  EXPECT_FALSE(decode_lease_answer(encode(LeaseAnswer{{}, Room{0, 0, 0, 0, 0, 0}})));
 }
 
 TEST(PdMessages, EveryTruncationIsRefusedByName) {

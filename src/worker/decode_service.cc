@@ -49,6 +49,8 @@ DecodeService::DecodeService(net::EventLoop& loop, TransferThread& transfer,
               }),
       rejected_(metrics.counter("pdserve_decode_rejected_total",
                                 "requests rejected because no place or block was free")),
+      evicted_(metrics.counter("pdserve_decode_evicted_total",
+                               "requests sent away because no block was left")),
       integrity_failures_(metrics.counter("pdserve_kv_integrity_failures_total",
                                           "KV that failed its digest, key or epoch")),
       runtime_(loaded, options.threads, options.batch),
@@ -66,6 +68,21 @@ DecodeService::~DecodeService() {
 BlockCount DecodeService::blocks_used() {
   std::lock_guard lock(blocks_mutex_);
   return blocks_.used();
+}
+
+protocol::Room DecodeService::room() {
+  protocol::Room out;
+  out.requests = static_cast<std::uint32_t>(requests());
+  out.places = static_cast<std::uint32_t>(std::max(0, options_.batch - requests()));
+  std::lock_guard lock(blocks_mutex_);
+  const std::int64_t spare = blocks_.total().value() - blocks_.need().value();
+  out.blocks_free = static_cast<std::uint32_t>(blocks_.free().value());
+  out.blocks_spare =
+      static_cast<std::uint32_t>(std::clamp<std::int64_t>(spare, 0, blocks_.free().value()));
+  out.block_tokens = static_cast<std::uint32_t>(blocks_.block_tokens().value());
+  out.growth_tokens = static_cast<std::uint32_t>(
+      std::clamp<std::int64_t>(blocks_.growth().value(), 0, loaded_.context_max.value()));
+  return out;
 }
 
 // When the first request is expected to end.
@@ -112,6 +129,7 @@ void DecodeService::handle(protocol::DecodeRequest request, net::HttpResponse re
   const auto refuse = [&](const Error& error) { reply->finish(Fault{error.code, error.message}); };
   const auto reject = [&](protocol::RejectReason reason, Duration wait) {
     rejected_.add();
+    reply->send(room());
     reply->finish(protocol::Rejected{reason, static_cast<std::uint32_t>(wait.count() / 1000)});
   };
   const auto descriptor = protocol::decode_kv_descriptor(request.descriptor);
@@ -126,7 +144,7 @@ void DecodeService::handle(protocol::DecodeRequest request, net::HttpResponse re
     std::lock_guard lock(blocks_mutex_);
     admission = blocks_.admit(
         id, {descriptor->tokens, Tokens(static_cast<std::int64_t>(request.emitted.size())),
-             request.sampling.max_tokens});
+             request.sampling.max_tokens, static_cast<int>(request.evictions)});
   }
   if (admission == policy::KvAdmission::kTooLarge) {
     return refuse({ErrorCode::kTooLarge,
@@ -142,6 +160,7 @@ void DecodeService::handle(protocol::DecodeRequest request, net::HttpResponse re
   held.deadline = now + std::chrono::milliseconds(request.deadline_ms);
   held.request = std::move(request);
   leases_.grant(id);
+  held.reply->send(room());
   held.reply->send(protocol::Accepted{});
   held.reply->on_close([this, id, alive = alive_] {
     if (*alive) give_up(id, std::nullopt);
@@ -208,6 +227,7 @@ void DecodeService::join(const policy::Holder& id, Held& held) {
   admit.job.prompt = std::move(held.request.prompt);
   admit.job.sampling = std::move(held.request.sampling);
   admit.job.deadline = held.deadline;
+  admit.job.evictions = static_cast<int>(held.request.evictions);
   admit.prompt_last = held.request.prompt_last;
   CHECK(inbox_.try_push(Command(std::move(admit))));
 }
@@ -216,12 +236,15 @@ void DecodeService::on_progress(const std::vector<Progress>& step) {
   for (const Progress& progress : step) {
     const auto it = held_.find(progress.id);
     if (it == held_.end()) continue;
-    Held& held = it->second;
-    if (held.reply) {
-      for (const protocol::Frame& frame : progress.frames) held.reply->send(frame);
-      if (progress.over) held.reply->end();
+    const std::shared_ptr<Reply> reply = it->second.reply;
+    if (progress.over) {  // first: the room that is stated is what is left without it
+      if (progress.evicted) evicted_.add();
+      release(progress.id, progress.finished, progress.evicted);
+      if (reply) reply->send(room());
     }
-    if (progress.over) release(progress.id, progress.finished, progress.evicted);
+    if (!reply) continue;
+    for (const protocol::Frame& frame : progress.frames) reply->send(frame);
+    if (progress.over) reply->end();
   }
 }
 

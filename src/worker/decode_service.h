@@ -64,6 +64,7 @@ class DecodeService {
   int places() const { return options_.batch; }
   BlockCount blocks_total() const { return pool_.blocks(); }
   BlockCount blocks_used();
+  protocol::Room room();
   std::uint64_t steps() const { return steps_.load(std::memory_order_relaxed); }
 
  private:
@@ -125,7 +126,7 @@ class DecodeService {
   Leases leases_;
   std::map<policy::Holder, Held> held_;
   bool draining_ = false;
-  Counter rejected_, integrity_failures_;
+  Counter rejected_, evicted_, integrity_failures_;
 
   // The engine thread's own.
   EngineRuntime runtime_;

@@ -118,8 +118,9 @@ void Worker::handle_renew(const net::HttpRequest& request, net::HttpResponse& re
   };
   ask(prefill_);
   ask(decode_);
-  response.send(200, "application/octet-stream",
-                protocol::encode(protocol::LeaseList{std::move(unknown)}));
+  protocol::LeaseAnswer answer{std::move(unknown), std::nullopt};
+  if (decode_) answer.room = decode_->room();
+  response.send(200, "application/octet-stream", protocol::encode(answer));
 }
 
 void Worker::handle_assign(const net::HttpRequest& request, net::HttpResponse& response) {

@@ -77,7 +77,8 @@ void GroupWorld::plan_requests() {
       dispatcher_.submit({.request = id,
                           .deadlines = {outcome.first_limit, time_.now() + options_.total_limit},
                           .tenant = policy::TenantId(quiet ? 2 : 1),
-                          .prompt = prompt_of(id)},
+                          .prompt = prompt_of(id),
+                          .output_max = Tokens(wanted)},
                          time_.now());
     });
     if (leaves) time_.at(when + patience, [this, id] { dispatcher_.cancel(id, time_.now()); });
@@ -199,7 +200,8 @@ void GroupWorld::act(const policy::SendDecode& action) {
   note("decode", action.request.low, action.worker.value());
   const Outcome& outcome = outcomes_.at(action.request);
   const Tokens prompt = prompt_of(action.request);
-  const Ask ask{holder, prompt, outcome.got, outcome.wanted};
+  const Ask ask{holder, prompt, outcome.got, outcome.wanted,
+                dispatcher_.find(action.request)->evictions()};
   const bool refused = !worker.alive();
   deliver(holder, [this, &worker, ask, holder, source, p, refused] {
     if (!worker.alive() && refused)
@@ -265,6 +267,8 @@ void GroupWorld::on_report(const Holder& holder, const Report& report) {
   note("report", request.low, (std::uint64_t{leg} << 8) | report.index());
   if (std::holds_alternative<Accepted>(report)) {
     dispatcher_.on_accepted(request, leg, now);
+  } else if (const auto* stated = std::get_if<Room>(&report)) {
+    dispatcher_.on_room(state.worker, stated->room, now);
   } else if (const auto* rejected = std::get_if<Rejected>(&report)) {
     state.over = true;
     ++rejections_;

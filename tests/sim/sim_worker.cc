@@ -67,9 +67,10 @@ void SimWorker::decode(const Ask& ask, const Holder& source, SimWorker* p) {
         places >= shape_.places
             ? policy::KvAdmission::kBusy
             : blocks_.admit(ask.holder, {ask.prompt + Tokens(ask.emitted) - Tokens(1),
-                                         Tokens(ask.emitted), Tokens(ask.total)});
+                                         Tokens(ask.emitted), Tokens(ask.total), ask.evictions});
     if (admitted == policy::KvAdmission::kTooLarge)
       return send_(ask.holder, LegFault{ErrorCode::kTooLarge, false});
+    send_(ask.holder, room());
     if (admitted != policy::KvAdmission::kAccepted)
       return send_(ask.holder, Rejected{milliseconds(5)});
     leases_.grant(ask.holder, time_.now());
@@ -82,7 +83,8 @@ void SimWorker::decode(const Ask& ask, const Holder& source, SimWorker* p) {
       }
       time_.after(microseconds(100), [p, source] { p->pulled(source); });
       send_(ask.holder, Joined{});
-      batch_[ask.holder] = {ask.prompt, ask.emitted, ask.total, arrivals_++, ask.emitted > 1};
+      batch_[ask.holder] = {ask.prompt,  ask.emitted,     ask.total,
+                            arrivals_++, ask.emitted > 1, ask.evictions};
       if (!std::exchange(stepping_, true)) later(milliseconds(1), [this] { step(); });
     });
     later(milliseconds(5001), [this] { expire(); });
@@ -103,17 +105,33 @@ void SimWorker::step() {
     const std::uint32_t index = running.emitted++;
     blocks_.on_output(holder, Tokens(running.emitted));
     const bool finished = running.emitted >= running.total;
-    if (finished) release(holder, true);
+    if (finished) {
+      release(holder, true);
+      send_(holder, room());
+    }
     send_(holder, Token{index, finished});
   }
   stepping_ = !batch_.empty();
   if (stepping_) later(microseconds(500 + rng_.below(1000)), [this] { step(); });
 }
 
+Room SimWorker::room() const {
+  const auto held = static_cast<std::int64_t>(blocks_.holders());
+  const BlockCount spare =
+      blocks_.need() < blocks_.total() ? blocks_.total() - blocks_.need() : BlockCount(0);
+  return {{.requests = held,
+           .places = shape_.places - held,
+           .free = blocks_.free(),
+           .spare = std::min(spare, blocks_.free()),
+           .block_tokens = blocks_.block_tokens(),
+           .growth = blocks_.growth()}};
+}
+
 void SimWorker::make_room() {
   std::vector<policy::EvictionCandidate> candidates;
   for (const auto& [holder, running] : batch_)
-    candidates.push_back({holder, running.placed_again, Tokens(running.emitted), running.arrival});
+    candidates.push_back({holder, running.placed_again, Tokens(running.emitted), running.arrival,
+                          running.evictions});
   const Holder victim = policy::choose_victim(candidates);
   batch_.erase(victim);
   blocks_.evict(victim);

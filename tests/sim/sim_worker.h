@@ -40,13 +40,17 @@ struct LegFault {
   ErrorCode code;
   bool worker_fault;
 };
-using Report = std::variant<Accepted, Rejected, Token, Joined, Released, Evicted, LegFault>;
+struct Room {
+  policy::DecodeRoom room;
+};
+using Report = std::variant<Accepted, Rejected, Token, Joined, Released, Evicted, LegFault, Room>;
 
 struct Ask {  // a leg as the gateway sends it
   Holder holder;
   Tokens prompt{1};
   std::uint32_t emitted = 0;
   std::uint32_t total = 1;  // output tokens wanted over all attempts
+  int evictions = 0;
 };
 
 class SimWorker {
@@ -88,6 +92,7 @@ class SimWorker {
     std::uint32_t emitted, total;
     std::uint64_t arrival;
     bool placed_again;
+    int evictions;
   };
   // Runs now, or when the worker is thawed; never once it is dead.
   void run(std::function<void()> what);
@@ -95,6 +100,7 @@ class SimWorker {
   void release(const Holder& holder, bool finished);
   void expire();
   void step();
+  Room room() const;
   void make_room();  // one of the batch gives its blocks up
 
   VirtualTime& time_;

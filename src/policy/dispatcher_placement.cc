@@ -1,0 +1,114 @@
+// Which of those that wait goes where: the part of Dispatcher::poll() that places legs.
+#include <algorithm>
+#include <utility>
+
+#include "base/rng.h"
+#include "policy/dispatcher.h"
+#include "policy/kv_blocks.h"
+
+namespace pd::policy {
+
+void Dispatcher::place_prefills(Time now) {
+  while (const auto id = wait_prefill_.next_again()) {
+    Request& request = requests_.at(*id);
+    if (request.retries_paid < request.life.restarts()) {
+      if (!prefill_.any_free(now)) return;
+      if (!retries_.take(now)) break;
+      request.retries_paid = request.life.restarts();
+    }
+    if (!place_prefill(*id, now)) return;
+  }
+  while (const auto id = wait_prefill_.next()) {
+    if (!place_prefill(*id, now)) return;
+  }
+}
+
+bool Dispatcher::place_prefill(RequestId id, Time now) {
+  Request& request = requests_.at(id);
+  const Submission& asked = request.asked;
+  Preference preference{.key = asked.prefix.empty() ? counter_random(options_.seed, request.order)
+                                                    : asked.prefix.front()};
+  if (const auto match = prefixes_.find(asked.prefix)) preference.cached = match->worker;
+  const auto worker = prefill_.choose(now, preference);
+  if (!worker) return false;
+  if (request.record.prefill == WorkerId()) wait_prefill_.charge_prompt(asked.tenant, asked.prompt);
+  request.record.prefill = *worker;
+  with(id, now, [&](RequestLife& life) {
+    actions_.push_back(SendPrefill{id, life.place_prefill(*worker), *worker});
+  });
+  return true;
+}
+
+// One hedge for each placement: what two are slow with, a third would be slow with, too.
+void Dispatcher::file_hedge(RequestId id, Request& request, Time now) {
+  if (options_.hedge_after <= Duration{}) return;
+  if (request.life.phase() != RequestPhase::kPrefilling) {
+    if (request.hedge_at) hedges_.erase({*request.hedge_at, id});
+    request.hedge_at.reset();
+    request.hedged = false;
+  } else if (!request.hedge_at && !request.hedged) {
+    request.hedge_at = now + std::max(options_.hedge_after,
+                                      3 * wait_prefill_.expected_prefill(request.asked.prompt));
+    hedges_.emplace(*request.hedge_at, id);
+  }
+}
+
+void Dispatcher::hedge_slow_prefills(Time now) {
+  while (!hedges_.empty() && hedges_.begin()->first <= now) {
+    const RequestId id = hedges_.begin()->second;
+    Request& request = requests_.at(id);
+    hedges_.erase(hedges_.begin());
+    const auto worker = prefill_.choose(now, {.cached = {},
+                                              .avoid = request.life.prefill_leg()->worker,
+                                              .key = counter_random(options_.seed, request.order)});
+    if (!worker || !retries_.take(now)) {
+      request.hedge_at = now + options_.hedge_after;
+      hedges_.emplace(*request.hedge_at, id);
+      continue;
+    }
+    request.hedge_at.reset();
+    request.hedged = true;
+    ++request.record.hedges;
+    with(id, now, [&](RequestLife& life) {
+      actions_.push_back(SendPrefill{id, life.place_hedge(*worker), *worker});
+    });
+  }
+}
+
+void Dispatcher::place_decodes(Time now) {
+  std::set<WorkerId> claimed;
+  for (auto it = wait_decode_.begin(); it != wait_decode_.end();) {
+    const RequestId id = (it++)->second;  // placing erases the entry
+    Request& request = requests_.at(id);
+    const std::optional<WorkerId> source = request.life.prefill_leg()
+                                               ? std::optional(request.life.prefill_leg()->worker)
+                                               : std::nullopt;
+    const Tokens emitted(request.life.emitted());
+    DecodeDemand demand{request.asked.prompt + emitted - Tokens(1),
+                        std::max(request.asked.output_max - emitted, Tokens(0))};
+    if (request.life.evictions() >= kEvictionsMax)  // takes all that it can need at once
+      demand = {demand.kv_length + demand.output_left, Tokens(0)};
+    std::optional<WorkerId> worker;
+    if (source && role_of(*source) == Role::kBoth) {
+      if (!decode_.may_ask(*source, now)) continue;
+      worker = source;  // an aggregated instance serves its requests whole
+    } else {
+      const std::uint64_t key = counter_random(options_.seed, request.order);
+      worker = rooms_.choose(decode_, demand, claimed, key, now);
+      if (!worker) {
+        const auto waits_for = rooms_.claim(decode_, claimed);
+        if (!waits_for) return;
+        claimed.insert(*waits_for);
+        continue;
+      }
+    }
+    request.record.decode = *worker;
+    rooms_.on_sent(*worker, demand);
+    request.unanswered.emplace(*worker, demand);
+    with(id, now, [&](RequestLife& life) {
+      actions_.push_back(SendDecode{id, life.place_decode(*worker), *worker});
+    });
+  }
+}
+
+}  // namespace pd::policy
