@@ -13,7 +13,7 @@
 #
 # --short: a few seconds of each, to see that it works. --lean: the routers choose workers in turn and log warnings only,
 # instead of what their makers set (affinity to prefixes; two lines per request), which is the least they can cost.
-# Installs the routers into build/venv-routers and build/venv-dynamo (0.7 GB); one that does not start is left out.
+# Installs the routers into build/venv-routers and build/venv-dynamo (1 GB); one that does not start is left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
