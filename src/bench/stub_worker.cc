@@ -61,6 +61,7 @@ void StubWorker::handle(net::HttpRequest request, net::HttpResponse response) {
   if (request.method == "POST") {
     if (path == "/pd/v1/prefill") return handle_prefill(request, std::move(response));
     if (path == "/pd/v1/decode") return handle_decode(request, std::move(response));
+    if (path == "/pd/v1/tokens") return handle_tokens(request, response);
     if (path == "/pd/v1/renew") return handle_renew(request, response);
     if (path == "/v1/chat/completions")
       return handle_generation(NumberedTokens::Kind::kChat, request, std::move(response));
@@ -150,18 +151,35 @@ void StubWorker::handle_decode(const net::HttpRequest& request, net::HttpRespons
   response.on_close([this, alive = alive_, id] {
     if (*alive) decodes_.erase(id);
   });
+  // As a real D: all but the last on the gateway's token stream.
+  const auto stream = token_streams_.find(message->session);
+  const bool shared = stream != token_streams_.end();
+  net::HttpResponse tokens = shared ? stream->second : response;
+  std::string leg;
+  if (shared) protocol::append_leg(leg, id);
   answers_.stepper().add(
-      response, [this, id, response, next = static_cast<std::uint32_t>(message->emitted.size()),
-                 count = count_of(message->sampling.max_tokens)](int burst) mutable {
+      response,
+      [this, id, response, tokens, leg, next = static_cast<std::uint32_t>(message->emitted.size()),
+       count = count_of(message->sampling.max_tokens)](int burst) mutable {
         if (!response.open()) return false;
         for (; burst > 0 && next + 1 < count; --burst)
-          response.write(answers_.tokens().frame(next++));
+          tokens.write(leg + std::string(answers_.tokens().frame(next++)));
         if (burst == 0) return true;
         response.write(NumberedTokens::last_frame(next));
         response.end();
         decodes_.erase(id);
         return false;
       });
+}
+
+void StubWorker::handle_tokens(const net::HttpRequest& request, net::HttpResponse& response) {
+  const auto message = protocol::decode_token_stream_request(request.body);
+  if (!message) return response.send(400, "text/plain", message.error().message);
+  response.start(200, "application/octet-stream");
+  response.on_close([this, alive = alive_, session = message->session] {
+    if (*alive) token_streams_.erase(session);
+  });
+  token_streams_.insert_or_assign(message->session, response);
 }
 
 void StubWorker::handle_renew(const net::HttpRequest& request, net::HttpResponse& response) {

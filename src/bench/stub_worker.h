@@ -3,7 +3,7 @@
 // OpenAI API itself, which is what a client sees with no gateway in between, and what makes it
 // usable behind any other router. Loop thread only.
 //
-//   POST /pd/v1/prefill, /pd/v1/decode, /pd/v1/renew     as a worker
+//   POST /pd/v1/prefill, /pd/v1/decode, /pd/v1/tokens, /pd/v1/renew     as a worker
 //   POST /v1/chat/completions, /v1/completions           as a server; GET /v1/models, /health
 #pragma once
 
@@ -76,6 +76,7 @@ class StubWorker {
   void hand_out(const protocol::PrefillRequest& request);
   void release(const protocol::AttemptId& id, protocol::Released::Why why);
   void handle_decode(const net::HttpRequest& request, net::HttpResponse response);
+  void handle_tokens(const net::HttpRequest& request, net::HttpResponse& response);
   void handle_renew(const net::HttpRequest& request, net::HttpResponse& response);
   void handle_generation(NumberedTokens::Kind kind, const net::HttpRequest& request,
                          net::HttpResponse response);
@@ -87,6 +88,7 @@ class StubWorker {
   OpenAiAnswers answers_;
   std::map<protocol::AttemptId, Prefill> prefills_;
   std::set<protocol::AttemptId> decodes_;
+  std::map<std::uint64_t, net::HttpResponse> token_streams_;  // by session
   std::unique_ptr<net::HttpServer> server_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -8,11 +8,21 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/rng.h"
 #include "base/text.h"
 
 namespace pd::gateway {
 
 using policy::LegNumber;
+
+namespace {
+
+constexpr Duration kMissingTokensMax = std::chrono::seconds(1);
+
+// Two gateways must not have the same on an instance, nor 0.
+std::uint64_t session_of(std::uint64_t seed) { return counter_random(seed, 0x746f6b656e73) | 1; }
+
+}  // namespace
 
 namespace {
 
@@ -57,7 +67,13 @@ LegDriver::LegDriver(net::EventLoop& loop, net::HttpClient& http,
       http_(http),
       dispatcher_(options),
       secret_(std::move(secret)),
-      counters_(metrics, gauge_labels) {}
+      counters_(metrics, gauge_labels),
+      token_streams_(
+          loop, http, secret_, session_of(options.seed),
+          [this](const protocol::LegFrame& frame) { on_leg_frame(frame); },
+          [this] {
+            if (std::exchange(tokens_changed_, false)) pump();
+          }) {}
 
 LegDriver::~LegDriver() {
   if (timer_at_) loop_.cancel(timer_);
@@ -73,6 +89,7 @@ void LegDriver::on_topology(const protocol::Topology& topology) {
   layout_hash_ = topology.layout_hash;
   std::vector<policy::Member> members;
   addresses_.clear();
+  std::map<WorkerId, net::HttpAddress> decoders;
   for (const protocol::Instance& instance : topology.instances) {
     auto address = net::parse_address(instance.address);
     if (!address) {
@@ -80,9 +97,11 @@ void LegDriver::on_topology(const protocol::Topology& topology) {
       continue;
     }
     addresses_[instance.id] = *address;
+    if (instance.role != Role::kPrefill) decoders[instance.id] = *address;
     members.push_back(
         {instance.id, instance.role, instance.slots, instance.batch_places, instance.admits});
   }
+  token_streams_.follow(decoders);
   dispatcher_.on_topology(members, loop_.now());
   pump();
 }
@@ -190,8 +209,10 @@ void LegDriver::act(const policy::SendDecode& action) {
     message.evictions = static_cast<std::uint32_t>(life->evictions());
   message.sampling = running.job.sampling;
   message.descriptor = running.descriptor;
+  message.session = token_streams_.session_at(action.worker);
   send(action.request, action.leg, action.worker, "/pd/v1/decode", false,
        protocol::encode(message));
+  if (Leg* leg = find(action.request, action.leg)) leg->shared = message.session != 0;
 }
 
 void LegDriver::send(RequestId id, LegNumber number, WorkerId worker, const char* target,
@@ -304,6 +325,34 @@ void LegDriver::on_bytes(RequestId id, LegNumber number, std::string_view bytes)
   if (changed) pump();
 }
 
+void LegDriver::on_leg_frame(const protocol::LegFrame& frame) {
+  const RequestId id = frame.leg.request;
+  Leg* leg = find(id, frame.leg.attempt);
+  // Of a leg that was given up meanwhile.
+  if (leg == nullptr || leg->concluded || leg->prefill) return;
+  tokens_changed_ |= on_frame(id, frame.leg.attempt, *leg, frame.frame);
+  leg = find(id, frame.leg.attempt);
+  if (leg == nullptr || !leg->early_end) return;
+  if (leg->early_end->index > jobs_.at(id).emitted.size()) return;
+  const protocol::TokensFrame end = std::move(*leg->early_end);
+  leg->early_end.reset();
+  tokens_changed_ |= on_frame(id, frame.leg.attempt, *leg, end);
+}
+
+// The leg's own stream was read before the token stream: what is missing is there already, or it is
+// lost with that stream.
+void LegDriver::hold_end(RequestId id, LegNumber number, Leg& leg,
+                         const protocol::TokensFrame& tokens) {
+  leg.early_end = tokens;
+  loop_.call_at(loop_.now() + kMissingTokensMax, [alive = std::weak_ptr(alive_), this, id, number] {
+    if (alive.expired()) return;
+    const Leg* late = find(id, number);
+    if (late != nullptr && late->early_end)
+      fault(id, number, {ErrorCode::kUnavailable, "tokens in front of the output's end are lost"},
+            true);
+  });
+}
+
 bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protocol::Frame& frame) {
   const Time now = loop_.now();
   Running& running = jobs_.at(id);
@@ -319,6 +368,10 @@ bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protoco
     dispatcher_.on_rejected(id, number, std::chrono::microseconds(rejected->retry_after_us), now);
   } else if (const auto* tokens = std::get_if<protocol::TokensFrame>(&frame)) {
     const bool finished = tokens->finish != protocol::FinishReason::kNone;
+    if (finished && leg.shared && tokens->index > running.emitted.size()) {
+      hold_end(id, number, leg, *tokens);
+      return false;
+    }
     if (finished) leg.concluded = true;
     const auto count = static_cast<std::uint32_t>(tokens->ids.size());
     if (!dispatcher_.on_tokens(id, number, tokens->index, count, finished, now)) return true;
@@ -352,7 +405,7 @@ bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protoco
 
 void LegDriver::on_stream_end(RequestId id, LegNumber number, const Status& status) {
   Leg* leg = find(id, number);
-  if (leg == nullptr) return;
+  if (leg == nullptr || (status && leg->early_end)) return;
   if (!leg->concluded) {
     fault(id, number,
           status ? Error{ErrorCode::kUnavailable, "the instance ended the stream without a result"}

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/metrics.h"
+#include "gateway/token_streams.h"
 #include "net/event_loop.h"
 #include "net/http_client.h"
 #include "policy/dispatcher.h"
@@ -73,7 +74,10 @@ class LegDriver {
     net::HttpClient::CallId call = 0;
     WorkerId worker;
     bool prefill = false;
-    bool hedge = false;  // a second prefill beside a slow one
+    bool hedge = false;   // a second prefill beside a slow one
+    bool shared = false;  // its tokens come on the instance's token stream
+    // The end of the output, which came on the leg's own stream before the tokens in front of it.
+    std::optional<protocol::TokensFrame> early_end;
     bool accepted = false;
     bool concluded = false;  // said how it ended; the end of its stream is no news
     protocol::FrameReader reader;
@@ -103,6 +107,9 @@ class LegDriver {
   void send(RequestId id, policy::LegNumber number, WorkerId worker, const char* target,
             bool prefill, std::string body);
   void on_bytes(RequestId id, policy::LegNumber number, std::string_view bytes);
+  void on_leg_frame(const protocol::LegFrame& frame);
+  void hold_end(RequestId id, policy::LegNumber number, Leg& leg,
+                const protocol::TokensFrame& tokens);
   // False: nothing that the dispatcher would act upon has changed.
   bool on_frame(RequestId id, policy::LegNumber number, Leg& leg, const protocol::Frame& frame);
   void on_stream_end(RequestId id, policy::LegNumber number, const Status& status);
@@ -123,6 +130,9 @@ class LegDriver {
   std::map<WorkerId, net::HttpAddress> addresses_;
   std::unordered_map<RequestId, Running> jobs_;  // looked up for every token
   std::set<net::HttpClient::CallId> renewals_;
+  TokenStreams token_streams_;
+  std::shared_ptr<char> alive_ = std::make_shared<char>();  // timers that nobody cancels look at it
+  bool tokens_changed_ = false;  // what came on them is news for the dispatcher
   // Calls of ended jobs, whose workers have only the end of the stream to send, and when they must
   // have; most have by then.
   std::deque<std::pair<Time, net::HttpClient::CallId>> ending_;

@@ -14,16 +14,34 @@ using namespace std::chrono_literals;
 using protocol::FinishReason;
 using protocol::TokensFrame;
 
-// Answers both verbs on one port.
+// Answers both verbs on one port. Tokens come on the legs' own streams unless it is made with one
+// for all.
 class ScriptedWorker {
  public:
   using Script = std::function<void(int leg, net::HttpResponse response)>;  // the 1st, 2nd ... leg
+  struct TokenStream {
+    std::optional<net::HttpResponse> response;
+    void say(std::uint32_t attempt, const protocol::Frame& frame) {
+      std::string bytes;
+      protocol::append_leg(bytes, {kRequest, attempt});
+      protocol::append_frame(bytes, frame);
+      response->write(bytes);
+    }
+  };
+  static constexpr RequestId kRequest{1, 2};
 
-  ScriptedWorker(net::EventLoop& loop, Script on_prefill, Script on_decode) {
+  ScriptedWorker(net::EventLoop& loop, Script on_prefill, Script on_decode,
+                 TokenStream* token_stream = nullptr) {
     auto server = net::HttpServer::create(
         loop, {},
-        [this, on_prefill = std::move(on_prefill), on_decode = std::move(on_decode)](
+        [this, token_stream, on_prefill = std::move(on_prefill), on_decode = std::move(on_decode)](
             const net::HttpRequest& request, net::HttpResponse response) {
+          if (request.path() == "/pd/v1/tokens") {
+            if (token_stream == nullptr) return response.send(404, "text/plain", "");
+            response.start(200, "application/octet-stream");
+            token_stream->response = response;
+            return;
+          }
           if (request.path() == "/pd/v1/renew")
             return response.send(200, "application/octet-stream",
                                  protocol::encode(protocol::LeaseAnswer{}));
@@ -72,7 +90,7 @@ class LegDriverTest : public ::testing::Test {
          .instances = {{WorkerId(1), BootId(1), prefill.address(), Role::kPrefill, 4},
                        {WorkerId(2), BootId(2), decode.address(), Role::kDecode, 0, 4}}});
     Job job;
-    job.id = {1, 2};
+    job.id = ScriptedWorker::kRequest;
     job.prompt = std::make_shared<const std::vector<TokenId>>(std::vector<TokenId>{7, 8, 9});
     const Time start = loop_.now();
     job.deadlines = {start + 5s, start + 5s};
@@ -121,6 +139,93 @@ TEST_F(LegDriverTest, TokensOfManyFramesInOneReadAllCount) {
   EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
   EXPECT_EQ(out.ids, (std::vector<TokenId>{10, 11, 12, 13, 14}));
   EXPECT_EQ(driver_.in_flight(), 0U);
+}
+
+class TokenStreamTest : public LegDriverTest {
+ protected:
+  // On the second leg's streams; on the fourth, after a fault, everything on its own.
+  Outcome run_with(ScriptedWorker::Script first_decode) {
+    const ScriptedWorker prefill(loop_, prefill_from({10, 14}), {});
+    const ScriptedWorker decode(
+        loop_, {},
+        [&first_decode](int leg, net::HttpResponse response) {
+          if (leg == 1) return first_decode(leg, std::move(response));
+          say(response,
+              {protocol::Accepted{}, protocol::Joined{}, tokens(3, {15}, FinishReason::kLength)});
+          response.end();
+        },
+        &stream_);
+    // The stream stands before the request comes.
+    driver_.on_topology(
+        {.revision = 1,
+         .instances = {{WorkerId(1), BootId(1), prefill.address(), Role::kPrefill, 4},
+                       {WorkerId(2), BootId(2), decode.address(), Role::kDecode, 0, 4}}});
+    loop_.call_at(loop_.now() + 30ms, [this] { loop_.stop(); });
+    loop_.run();
+    EXPECT_TRUE(stream_.response);
+    return run(prefill, decode);
+  }
+  void after(Duration pause, std::function<void()> work) {
+    loop_.call_at(loop_.now() + pause, std::move(work));
+  }
+  ScriptedWorker::TokenStream stream_;
+  const std::vector<TokenId> expected_{10, 11, 12, 13};
+};
+
+TEST_F(TokenStreamTest, TokensComeOnItAndTheEndOnTheLegsOwn) {
+  const Outcome out = run_with([this](int, net::HttpResponse response) {
+    say(response, {protocol::Accepted{}, protocol::Joined{}});
+    stream_.say(2, tokens(1, {11}));
+    stream_.say(2, tokens(2, {12}));
+    stream_.say(9, tokens(1, {99}));  // of a leg that was given up long ago
+    after(20ms, [response]() mutable {
+      say(response, {tokens(3, {13}, FinishReason::kLength)});
+      response.end();
+    });
+  });
+  EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
+  EXPECT_EQ(out.ids, expected_);
+}
+
+TEST_F(TokenStreamTest, AnEndThatIsReadBeforeItsTokensWaitsForThem) {
+  const Outcome out = run_with([this](int, net::HttpResponse response) {
+    say(response,
+        {protocol::Accepted{}, protocol::Joined{}, tokens(3, {13}, FinishReason::kLength)});
+    response.end();
+    after(20ms, [this] { stream_.say(2, tokens(1, {11})); });
+    after(40ms, [this] { stream_.say(2, tokens(2, {12})); });
+  });
+  EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
+  EXPECT_EQ(out.ids, expected_);
+  EXPECT_LT(out.took, 500ms);
+}
+
+TEST_F(TokenStreamTest, TokensThatAreLostWithItPlaceTheRequestAgain) {
+  const Outcome out = run_with([this](int, net::HttpResponse response) {
+    stream_.say(2, tokens(1, {11}));
+    after(20ms, [this, response]() mutable {
+      stream_.response->abort();
+      // What D had written to it is gone; it goes on with the leg's own stream.
+      say(response,
+          {protocol::Accepted{}, protocol::Joined{}, tokens(9, {19}, FinishReason::kLength)});
+      response.end();
+    });
+  });
+  EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
+  EXPECT_EQ(out.ids, (std::vector<TokenId>{10, 11, 14, 15}));
+}
+
+TEST_F(TokenStreamTest, GarbageOnItEndsItAndNoRequest) {
+  const Outcome out = run_with([this](int, net::HttpResponse response) {
+    stream_.response->write(std::string(25, '\xff'));
+    after(20ms, [response]() mutable {
+      say(response, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11, 12}),
+                     tokens(3, {13}, FinishReason::kLength)});
+      response.end();
+    });
+  });
+  EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
+  EXPECT_EQ(out.ids, expected_);
 }
 
 // P hears from D that it may let go, and D may be done before P has said so.

@@ -9,10 +9,14 @@
 //   then
 //                         Tokens ... until one of them carries a finish reason; or Evicted.
 //                         Room before Accepted, before Rejected and before the last frame
+//   POST /pd/v1/tokens    body TokenStreamRequest -> stream of leg frames without an end: the
+//                         tokens of all decode legs that name its session, so that a step is one
+//                         write for D and one read for the gateway
 //   POST /pd/v1/renew     body LeaseList      -> LeaseAnswer
 //   Closing the connection of a verb cancels that leg.
 //
-// A frame is u32 payload length, u8 type, payload. Encoders cannot fail; decoders return
+// A frame is u32 payload length, u8 type, payload; a leg frame is the leg's AttemptId and a frame.
+// Encoders cannot fail; decoders return
 // kInvalidArgument with the field's name, and never allocate more than the input's size implies.
 #pragma once
 
@@ -60,6 +64,9 @@ struct DecodeRequest {
   AttemptId id;
   std::uint64_t layout_hash = 0;
   std::uint32_t deadline_ms = 0;
+  // Of the gateway's token stream, which then carries the tokens; but those that end the request,
+  // and all if that stream is not there, come on the leg's own. 0: none.
+  std::uint64_t session = 0;
   std::uint32_t prompt_tokens = 0;  // length of the prompt
   TokenId prompt_last = 0;          // its last token: the output's text continues it
   std::vector<TokenId> prompt;      // empty unless sampling.repetition_penalty != 1
@@ -69,6 +76,11 @@ struct DecodeRequest {
   SamplingParams sampling;
   std::string descriptor;  // an encoded KvDescriptor, from Prefilled
   bool operator==(const DecodeRequest&) const = default;
+};
+
+struct TokenStreamRequest {
+  std::uint64_t session = 0;  // drawn by the gateway, not 0
+  bool operator==(const TokenStreamRequest&) const = default;
 };
 
 struct LeaseList {
@@ -163,12 +175,21 @@ std::string encode(const PrefillRequest& message);
 std::string encode(const DecodeRequest& message);
 std::string encode(const LeaseList& message);
 std::string encode(const LeaseAnswer& message);
+std::string encode(const TokenStreamRequest& message);
 Result<PrefillRequest> decode_prefill_request(std::string_view bytes);
 Result<DecodeRequest> decode_decode_request(std::string_view bytes);
 Result<LeaseList> decode_lease_list(std::string_view bytes);
 Result<LeaseAnswer> decode_lease_answer(std::string_view bytes);
+Result<TokenStreamRequest> decode_token_stream_request(std::string_view bytes);
 
 void append_frame(std::string& out, const Frame& frame);
+// Before a frame: whose it is.
+void append_leg(std::string& out, const AttemptId& leg);
+
+struct LegFrame {
+  AttemptId leg;
+  Frame frame;
+};
 
 // Frames out of a byte stream, in any cut.
 class FrameReader {
@@ -177,6 +198,17 @@ class FrameReader {
   // The next whole frame; nullopt: more bytes are needed. After an error the stream is unusable.
   Result<std::optional<Frame>> next();
   bool empty() const { return start_ == buffer_.size(); }  // no partial frame is left over
+
+ private:
+  std::string buffer_;
+  std::size_t start_ = 0;
+};
+
+// The same for leg frames.
+class LegFrameReader {
+ public:
+  void feed(std::string_view bytes);
+  Result<std::optional<LegFrame>> next();
 
  private:
   std::string buffer_;

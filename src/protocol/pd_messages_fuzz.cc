@@ -20,5 +20,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     append_frame(again, **frame);
   }
   if (!bytes.starts_with(again)) std::abort();
+  if (const auto m = decode_token_stream_request(bytes); m && encode(*m) != bytes) std::abort();
+  LegFrameReader legs;
+  legs.feed(bytes);
+  again.clear();
+  while (true) {
+    const auto frame = legs.next();
+    if (!frame || !*frame) break;
+    append_leg(again, (*frame)->leg);
+    append_frame(again, (*frame)->frame);
+  }
+  if (!bytes.starts_with(again)) std::abort();
   return 0;
 }

@@ -57,7 +57,12 @@ std::vector<Frame> every_frame() {
 TEST(PdMessages, RequestsRoundTrip) {
   const PrefillRequest prefill = some_prefill();
   EXPECT_EQ(decode_prefill_request(encode(prefill)).value(), prefill);
+  for (const std::uint64_t session : {1ULL, ~0ULL})
+    EXPECT_EQ(decode_token_stream_request(encode(TokenStreamRequest{session})),
+              TokenStreamRequest{session});
+  EXPECT_FALSE(decode_token_stream_request(encode(TokenStreamRequest{0})));
   DecodeRequest decode;
+  decode.session = 77;
   decode.id = prefill.id;
   decode.prompt_tokens = 3;
   decode.emitted = {9};
@@ -122,6 +127,42 @@ TEST(FrameReader, AnyCutOfTheStreamGivesTheSameFrames) {
     EXPECT_EQ(seen, frames);
     EXPECT_TRUE(reader.empty());
   }
+}
+
+TEST(LegFrameReader, AnyCutOfTheStreamGivesTheSameFramesOfTheSameLegs) {
+  const std::vector<Frame> frames = every_frame();
+  std::string stream;
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    append_leg(stream, {{7, i}, static_cast<std::uint32_t>(i)});
+    append_frame(stream, frames[i]);
+  }
+  Rng rng(3);
+  for (int round = 0; round < 200; ++round) {
+    LegFrameReader reader;
+    std::size_t seen = 0;
+    std::string_view rest = stream;
+    while (!rest.empty()) {
+      const auto n = std::min<std::size_t>(rest.size(), round == 0 ? 1 : 1 + rng.below(60));
+      reader.feed(rest.substr(0, n));
+      rest.remove_prefix(n);
+      while (true) {
+        auto frame = reader.next();
+        ASSERT_TRUE(frame) << frame.error().message;
+        if (!*frame) break;
+        ASSERT_LT(seen, frames.size());
+        EXPECT_EQ((*frame)->frame, frames[seen]);
+        EXPECT_EQ((*frame)->leg, (AttemptId{{7, seen}, static_cast<std::uint32_t>(seen)}));
+        ++seen;
+      }
+    }
+    EXPECT_EQ(seen, frames.size());
+  }
+}
+
+TEST(LegFrameReader, RefusesHugeFrames) {
+  LegFrameReader huge;
+  huge.feed(std::string(20, 'x') + "\xFF\xFF\xFF\xFF\x01");
+  EXPECT_FALSE(huge.next());
 }
 
 TEST(FrameReader, RefusesHugeAndUnknownFrames) {

@@ -19,24 +19,24 @@ std::size_t inbox_size(int batch) { return 4 * static_cast<std::size_t>(batch) +
 
 }  // namespace
 
-Result<std::unique_ptr<DecodeService>> DecodeService::create(net::EventLoop& loop,
-                                                             TransferThread& transfer,
-                                                             const LoadedModel& loaded,
-                                                             const DecodeServiceOptions& options,
-                                                             Metrics& metrics) {
+Result<std::unique_ptr<DecodeService>> DecodeService::create(
+    net::EventLoop& loop, TransferThread& transfer, TokenStreams& token_streams,
+    const LoadedModel& loaded, const DecodeServiceOptions& options, Metrics& metrics) {
   auto pool = engine::KvPool::create(loaded.layout, options.blocks);
   if (!pool) return std::unexpected(pool.error());
   std::unique_ptr<DecodeService> service(
-      new DecodeService(loop, transfer, loaded, std::move(*pool), options, metrics));
+      new DecodeService(loop, transfer, token_streams, loaded, std::move(*pool), options, metrics));
   service->thread_ = std::jthread([raw = service.get()] { raw->engine_loop(); });
   return service;
 }
 
 DecodeService::DecodeService(net::EventLoop& loop, TransferThread& transfer,
-                             const LoadedModel& loaded, engine::KvPool pool,
-                             const DecodeServiceOptions& options, Metrics& metrics)
+                             TokenStreams& token_streams, const LoadedModel& loaded,
+                             engine::KvPool pool, const DecodeServiceOptions& options,
+                             Metrics& metrics)
     : loop_(loop),
       transfer_(transfer),
+      token_streams_(token_streams),
       loaded_(loaded),
       options_(options),
       pool_(std::move(pool)),
@@ -158,6 +158,7 @@ void DecodeService::handle(protocol::DecodeRequest request, net::HttpResponse re
   held.reply = std::move(reply);
   held.accepted = now;
   held.deadline = now + std::chrono::milliseconds(request.deadline_ms);
+  held.own_tokens = !token_streams_.has(request.session);
   held.request = std::move(request);
   leases_.grant(id);
   held.reply->send(room());
@@ -237,15 +238,28 @@ void DecodeService::on_progress(const std::vector<Progress>& step) {
     const auto it = held_.find(progress.id);
     if (it == held_.end()) continue;
     const std::shared_ptr<Reply> reply = it->second.reply;
+    std::vector<const protocol::Frame*> last;  // what ends the leg's own stream, with it
+    for (const protocol::Frame& frame : progress.frames) {
+      if (reply && !send_shared(it->second, frame)) last.push_back(&frame);
+    }
     if (progress.over) {  // first: the room that is stated is what is left without it
       if (progress.evicted) evicted_.add();
       release(progress.id, progress.finished, progress.evicted);
       if (reply) reply->send(room());
     }
     if (!reply) continue;
-    for (const protocol::Frame& frame : progress.frames) reply->send(frame);
+    for (const protocol::Frame* frame : last) reply->send(*frame);
     if (progress.over) reply->end();
   }
+}
+
+// The end of an output comes on the leg's own stream, which ends with it.
+bool DecodeService::send_shared(Held& held, const protocol::Frame& frame) {
+  const auto* tokens = std::get_if<protocol::TokensFrame>(&frame);
+  if (tokens == nullptr || tokens->finish != protocol::FinishReason::kNone || held.own_tokens)
+    return false;
+  held.own_tokens = !token_streams_.send(held.request.session, held.request.id, frame);
+  return !held.own_tokens;
 }
 
 void DecodeService::give_up(policy::Holder id, std::optional<protocol::Frame> last) {

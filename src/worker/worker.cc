@@ -75,6 +75,7 @@ void Worker::handle(net::HttpRequest request, net::HttpResponse response) {
     if (path == "/pd/v1/prefill") return handle_prefill(request, std::move(response));
     if (path == "/pd/v1/decode") return handle_decode(request, std::move(response));
     if (path == "/pd/v1/renew") return handle_renew(request, response);
+    if (path == "/pd/v1/tokens") return handle_tokens(request, response);
     if (path == "/control/v1/assign") return handle_assign(request, response);
   }
   if (request.method == "GET") {
@@ -103,6 +104,12 @@ void Worker::handle_decode(const net::HttpRequest& request, net::HttpResponse re
         .finish(protocol::Rejected{protocol::RejectReason::kNotReady, 100'000});
   }
   decode_->handle(std::move(*message), std::move(response));
+}
+
+void Worker::handle_tokens(const net::HttpRequest& request, net::HttpResponse& response) {
+  const auto message = protocol::decode_token_stream_request(request.body);
+  if (!message) return response.send(400, "text/plain", message.error().message);
+  token_streams_.open(message->session, response);
 }
 
 void Worker::handle_renew(const net::HttpRequest& request, net::HttpResponse& response) {
@@ -290,7 +297,8 @@ Status Worker::start_decode() {
   options.lease = options_.lease;
   options.block_fixed = options_.block_fixed;
   options.threads = options_.model.threads;
-  auto service = DecodeService::create(loop_, transfer_, *loaded_, options, metrics_);
+  auto service =
+      DecodeService::create(loop_, transfer_, token_streams_, *loaded_, options, metrics_);
   if (!service) return std::unexpected(service.error());
   decode_ = std::move(*service);
   return {};
