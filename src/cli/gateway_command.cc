@@ -94,6 +94,10 @@ int run(const GatewayFlags& flags) {
   options.loops = config->gateway.loops > 0 ? config->gateway.loops : cores();
   options.handover_socket = config->gateway.handover_socket;
   options.dispatcher.hedge_after = config->gateway.hedge_prefill;
+  options.dispatcher.whole.threshold = config->group.whole_tokens;
+  options.dispatcher.whole.mode = config->group.whole == "off"    ? policy::WholeMode::kOff
+                                  : config->group.whole == "auto" ? policy::WholeMode::kAuto
+                                                                  : policy::WholeMode::kThreshold;
   options.controller = *controller;
   options.secret = *secret;
   options.model_name = model_name(*config, *model);

@@ -120,7 +120,9 @@ Result<std::string> check_memory(const protocol::Config& config, const model::Mo
   const auto plan = worker::MemoryPlan::make(model, model_options(config, config.model.path),
                                              memory_settings(config));
   if (!plan) return std::unexpected(plan.error());
-  const auto& [prefill, decode, both] = config.group;
+  const int prefill = config.group.prefill;
+  const int decode = config.group.decode;
+  const int both = config.group.both;
   const Bytes needed = plan->total(prefill, decode, both);
   const auto available = available_memory();
   std::string text = fmt::format("memory: {} MiB are needed ({})", needed.value() >> 20,

@@ -36,7 +36,10 @@ constexpr int kBarWidth = 30;
 std::optional<protocol::Config> effective_config(const UpFlags& flags) {
   auto config = load_config(flags.common);
   if (!config) return std::nullopt;
-  if (flags.both) config->group = {0, 0, *flags.both};
+  if (flags.both) {
+    config->group.both = *flags.both;
+    config->group.prefill = config->group.decode = 0;
+  }
   if (flags.prefill) config->group.prefill = *flags.prefill;
   if (flags.decode) config->group.decode = *flags.decode;
   if (flags.host) config->gateway.host = *flags.host;
@@ -328,7 +331,8 @@ Command add_up(CLI::App& root) {
       ->check(CLI::Range(0, 1024));
   app->add_option("--decode", flags->decode, "decode instances (default 2)")
       ->check(CLI::Range(0, 1024));
-  app->add_option("--both", flags->both, "aggregated instances instead of prefill and decode ones")
+  app->add_option("--both", flags->both,
+                  "aggregated instances; with --prefill beside those, else alone")
       ->check(CLI::Range(1, 1024));
   app->add_option("--host", flags->host, "address of the API (default 127.0.0.1)");
   app->add_option("--port", flags->port, "port of the API (default 8000; 0: the system chooses)")

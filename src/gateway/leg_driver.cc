@@ -53,6 +53,8 @@ LegDriver::Counters::Counters(Metrics& metrics, const Metrics::Labels& gauge_lab
                              "prefills that were slow and got a second one beside them")),
       hedges_won(metrics.counter("pdserve_hedged_prefills_won_total",
                                  "those whose first token came from the second one")),
+      whole(metrics.counter("pdserve_decoded_where_prefilled_total",
+                            "decode legs that an aggregated instance serves by itself")),
       silent(metrics.gauge("pdserve_instances_silent",
                            "instances that do not answer and are not asked until they do",
                            gauge_labels)),
@@ -210,6 +212,9 @@ void LegDriver::act(const policy::SendDecode& action) {
   message.sampling = running.job.sampling;
   message.descriptor = running.descriptor;
   message.session = token_streams_.session_at(action.worker);
+  for (const auto& [number, leg] : running.legs) {
+    if (leg.prefill && leg.worker == action.worker) counters_.whole.add();
+  }
   send(action.request, action.leg, action.worker, "/pd/v1/decode", false,
        protocol::encode(message));
   if (Leg* leg = find(action.request, action.leg)) leg->shared = message.session != 0;
@@ -384,6 +389,11 @@ bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protoco
     if (!finished) dispatcher_.on_prefilled(id, number, now);
   } else if (const auto* prefilled = std::get_if<protocol::Prefilled>(&frame)) {
     leg.descriptor = prefilled->descriptor;
+    const auto computed =
+        static_cast<std::int64_t>(running.job.prompt->size() + running.emitted.size()) -
+        prefilled->cached_tokens;
+    dispatcher_.on_prefill_measured(Tokens(std::max<std::int64_t>(computed, 0)),
+                                    std::chrono::microseconds(prefilled->compute_us));
     if (!std::exchange(running.prefilled_once, true)) running.observer.on_prefilled(*prefilled);
   } else if (const auto* joined = std::get_if<protocol::Joined>(&frame)) {
     counters_.handoffs.add();

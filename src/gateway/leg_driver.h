@@ -93,7 +93,8 @@ class LegDriver {
   };
   struct Counters {
     Counters(Metrics& metrics, const Metrics::Labels& gauge_labels);
-    Counter rejections, faults, restarts_evicted, handoff_bytes, handoffs, hedges, hedges_won;
+    Counter rejections, faults, restarts_evicted, handoff_bytes, handoffs, hedges, hedges_won,
+        whole;
     Gauge silent;
     Histogram transfer_seconds;
   };

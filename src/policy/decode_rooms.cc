@@ -76,15 +76,19 @@ std::optional<WorkerId> DecodeRooms::choose(const WorkerPool& pool, const Decode
     const State& state = it == states_.end() ? kUnknown : it->second;
     const Fit fits = fit(state, demand, now);
     if (fits == Fit::kNo) continue;
-    const std::int64_t requests =
-        std::max<std::int64_t>(pool.open(worker), state.stated ? state.stated->requests : 0);
-    const std::tuple rank{fits, requests, ~rendezvous_score(key, worker)};
+    const std::tuple rank{fits, requests(pool, worker), ~rendezvous_score(key, worker)};
     if (!best || rank < best_rank) {
       best = worker;
       best_rank = rank;
     }
   }
   return best;
+}
+
+std::int64_t DecodeRooms::requests(const WorkerPool& pool, WorkerId worker) const {
+  const auto it = states_.find(worker);
+  const bool stated = it != states_.end() && it->second.stated;
+  return std::max<std::int64_t>(pool.open(worker), stated ? it->second.stated->requests : 0);
 }
 
 std::optional<WorkerId> DecodeRooms::claim(const WorkerPool& pool,

@@ -48,6 +48,8 @@ class DecodeRooms {
   std::optional<WorkerId> choose(const WorkerPool& pool, const DecodeDemand& demand,
                                  const std::set<WorkerId>& claimed, std::uint64_t key,
                                  Time now) const;
+  // That it decodes, as far as is known.
+  std::int64_t requests(const WorkerPool& pool, WorkerId worker) const;
   // Where a request that fits nowhere waits: the D with the most spare blocks. Requests behind it
   // leave that D alone, or small ones would keep a large one out for ever.
   std::optional<WorkerId> claim(const WorkerPool& pool, const std::set<WorkerId>& claimed) const;

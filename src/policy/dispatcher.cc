@@ -25,6 +25,7 @@ Dispatcher::Dispatcher(const DispatcherOptions& options)
       links_(options.links),
       prefixes_(options.prefixes_max),
       retries_(options.retries),
+      whole_(options.whole),
       wait_prefill_(options.waiting),
       prefill_vacancy_{.empty = Time{}, .deaf = {}},
       decode_vacancy_{.empty = Time{}, .deaf = {}} {}
@@ -68,13 +69,14 @@ void Dispatcher::on_topology(const std::vector<Member>& members, Time now) {
     prefill_.remove(id);
     decode_.remove(id);
     rooms_.remove(id);
+    prefilling_.erase(id);
     fail_worker(id, {ErrorCode::kUnavailable, "the instance left the group"}, now);
     links_.remove(id);
     prefixes_.forget(id);
   }
   for (const auto& [id, member] : members_) {
     if (member.admits && prefills(member.role))
-      prefill_.upsert(id, member.slots);
+      prefill_.upsert(id, member.slots, member.role == Role::kBoth);
     else
       prefill_.remove(id);
     if (member.admits && decodes(member.role))
@@ -183,6 +185,7 @@ void Dispatcher::settle(RequestId id, Request& request, Time now) {
   count_leg(id, request.counted_hedge, request.life.hedge_leg(), Role::kPrefill, now);
   count_leg(id, request.counted_decode, request.life.decode_leg(), Role::kDecode, now);
   note_decode_answers(request);
+  note_prefilling(request);
   file_hedge(id, request, now);
   unfile(request);
   if (!request.life.done()) {
@@ -282,6 +285,13 @@ void Dispatcher::on_prefilled(RequestId request, LegNumber leg, Time now) {
 }
 
 void Dispatcher::on_joined(RequestId request, LegNumber leg, Time now) {
+  const auto it = requests_.find(request);
+  if (it != requests_.end() && it->second.life.phase() == RequestPhase::kJoining &&
+      it->second.life.decode_leg()->number == leg) {
+    const auto& source = it->second.life.prefill_leg();
+    const bool whole = source && source->worker == it->second.life.decode_leg()->worker;
+    whole_.on_joined(whole, it->second.asked.prompt, now - it->second.phase_since);
+  }
   with(request, now, [&](RequestLife& life) { life.on_joined(leg); });
 }
 
@@ -309,6 +319,18 @@ void Dispatcher::note_decode_answers(Request& request) {
   if (!request.unanswered || (held && !held->accepted)) return;
   rooms_.on_answered(request.unanswered->first, request.unanswered->second);
   request.unanswered.reset();
+}
+
+void Dispatcher::note_prefilling(Request& request) {
+  std::optional<WorkerId> at;
+  if (request.life.phase() == RequestPhase::kPrefilling) at = request.life.prefill_leg()->worker;
+  if (at == request.prefilling_at) return;
+  if (request.prefilling_at) {
+    const auto it = prefilling_.find(*request.prefilling_at);
+    if (it != prefilling_.end()) it->second -= request.asked.prompt;
+  }
+  if (at) prefilling_[*at] += request.asked.prompt;
+  request.prefilling_at = at;
 }
 
 void Dispatcher::on_room(WorkerId worker, const DecodeRoom& room, Time now) {

@@ -25,6 +25,7 @@
 #include "policy/request_record.h"
 #include "policy/retry_budget.h"
 #include "policy/waiting_line.h"
+#include "policy/whole_service.h"
 #include "policy/worker_pool.h"
 
 namespace pd::policy {
@@ -46,6 +47,7 @@ struct DispatcherOptions {
   LinkOptions links;
   WaitingLineOptions waiting;
   RetryBudgetOptions retries;
+  WholeOptions whole;  // for groups that have aggregated instances beside others
   // How long a role may have no worker at all, or none that answers, before requests are told so
   // (503): above a replacement's start.
   Duration empty_patience{std::chrono::seconds(20)};
@@ -118,6 +120,8 @@ class Dispatcher {
   // the request.
   void on_fault(RequestId request, LegNumber leg, const Error& fault, bool worker_fault, Time now);
 
+  // What P measured of its own work, before its first token.
+  void on_prefill_measured(Tokens computed, Duration took) { whole_.on_prefilled(computed, took); }
   // What a D says of its memory; before the answer that it came with.
   void on_room(WorkerId worker, const DecodeRoom& room, Time now);
 
@@ -152,6 +156,7 @@ class Dispatcher {
     std::optional<Time> hedge_at;  // as filed
     bool hedged = false;           // in this placement
     Time prefill_accepted{};
+    std::optional<WorkerId> prefilling_at;                        // as counted in prefilling_
     std::optional<std::pair<WorkerId, DecodeDemand>> unanswered;  // a decode leg on its way
   };
   // Since when a role has nobody to serve it; none: it has.
@@ -179,11 +184,14 @@ class Dispatcher {
   void place_prefills(Time now);
   void place_decodes(Time now);
   void note_decode_answers(Request& request);
+  void note_prefilling(Request& request);
   void file_hedge(RequestId id, Request& request, Time now);
   void hedge_slow_prefills(Time now);
   void end_overdue(Time now);
   void check_links(Time now);
   bool place_prefill(RequestId id, Time now);  // false: nobody has a place
+  std::optional<WorkerId> choose_prefill(const Request& request, Time now);
+  WholeSide side_of(bool whole, const Submission& asked, Time now) const;
   WorkerPool& pool(Role role) { return role == Role::kPrefill ? prefill_ : decode_; }
   Role role_of(WorkerId worker) const;
 
@@ -194,6 +202,8 @@ class Dispatcher {
   InstanceLinks links_;
   PrefixAffinity prefixes_;
   RetryBudget retries_;
+  WholeService whole_;
+  std::map<WorkerId, Tokens> prefilling_;  // of prompts without a first token yet
   std::map<RequestId, Request> requests_;
   WaitingLine wait_prefill_;
   std::map<WaitKey, RequestId> wait_decode_;

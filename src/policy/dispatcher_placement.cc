@@ -26,10 +26,7 @@ void Dispatcher::place_prefills(Time now) {
 bool Dispatcher::place_prefill(RequestId id, Time now) {
   Request& request = requests_.at(id);
   const Submission& asked = request.asked;
-  Preference preference{.key = asked.prefix.empty() ? counter_random(options_.seed, request.order)
-                                                    : asked.prefix.front()};
-  if (const auto match = prefixes_.find(asked.prefix)) preference.cached = match->worker;
-  const auto worker = prefill_.choose(now, preference);
+  const auto worker = choose_prefill(request, now);
   if (!worker) return false;
   if (request.record.prefill == WorkerId()) wait_prefill_.charge_prompt(asked.tenant, asked.prompt);
   request.record.prefill = *worker;
@@ -37,6 +34,43 @@ bool Dispatcher::place_prefill(RequestId id, Time now) {
     actions_.push_back(SendPrefill{id, life.place_prefill(*worker), *worker});
   });
   return true;
+}
+
+std::optional<WorkerId> Dispatcher::choose_prefill(const Request& request, Time now) {
+  const Submission& asked = request.asked;
+  Preference preference{.key = asked.prefix.empty() ? counter_random(options_.seed, request.order)
+                                                    : asked.prefix.front()};
+  if (const auto match = prefixes_.find(asked.prefix)) preference.cached = match->worker;
+  if (!prefill_.mixed()) return prefill_.choose(now, preference);
+  preference.whole =
+      whole_.prefers_whole(asked.prompt, side_of(false, asked, now), side_of(true, asked, now));
+  const auto worker = prefill_.choose(now, preference);
+  if (worker || whole_.strict()) return worker;
+  preference.whole = !*preference.whole;  // whoever has a place: better there than waiting
+  return prefill_.choose(now, preference);
+}
+
+// What the least busy of a kind that has a place would have to do.
+WholeSide Dispatcher::side_of(bool whole, const Submission& asked, Time now) const {
+  WholeSide best{.queued = Tokens(0), .uncached = asked.prompt, .decoding = 0};
+  const auto match = prefixes_.find(asked.prefix);
+  bool found = false;
+  for (const auto& [id, member] : members_) {
+    if ((member.role == Role::kBoth) != whole || !prefill_.may_ask(id, now)) continue;
+    WholeSide side = best;
+    const auto queued = prefilling_.find(id);
+    side.queued = queued == prefilling_.end() ? Tokens(0) : queued->second;
+    side.uncached = asked.prompt;
+    if (match && match->worker == id) {
+      const Tokens cached(static_cast<std::int64_t>(match->blocks) * kPrefixBlock.value());
+      side.uncached = std::max(asked.prompt - cached, Tokens(1));
+    }
+    side.decoding = static_cast<int>(rooms_.requests(decode_, id));
+    const auto work = [](const WholeSide& one) { return one.queued + one.uncached; };
+    if (std::exchange(found, true) && work(side) >= work(best)) continue;
+    best = side;
+  }
+  return best;
 }
 
 // One hedge for each placement: what two are slow with, a third would be slow with, too.

@@ -162,6 +162,65 @@ TEST_F(DecodePlacementTest, SmallOnesDoNotKeepALargeOneOut) {
   EXPECT_EQ(large[0].worker, kD1);
 }
 
+class MixedGroupTest : public DispatcherTest {
+ protected:
+  static constexpr WorkerId kBoth{21};
+  void use(WholeMode mode) {
+    dispatcher_ = Dispatcher({.whole = {mode, Tokens(100)}});
+    dispatcher_.on_topology({{kP0, Role::kPrefill, 2, 0, true}, {kBoth, Role::kBoth, 2, 8, true}},
+                            now_);
+  }
+  SendPrefill submit_sized(std::uint64_t id, std::int64_t prompt) {
+    dispatcher_.submit({.request = {0, id},
+                        .deadlines = {now_ + seconds(10), now_ + seconds(100)},
+                        .prompt = Tokens(prompt),
+                        .output_max = Tokens(100)},
+                       now_);
+    return polled<SendPrefill>().at(0);
+  }
+};
+
+TEST_F(MixedGroupTest, ShortPromptsAreServedWholeLongOnesApart) {
+  use(WholeMode::kThreshold);
+  for (const std::int64_t prompt : {100, 101}) {
+    const SendPrefill leg = submit_sized(static_cast<std::uint64_t>(prompt), prompt);
+    EXPECT_EQ(leg.worker, prompt == 100 ? kBoth : kP0);
+    prefill(leg);
+    const auto decode = polled<SendDecode>();
+    ASSERT_EQ(decode.size(), 1u);
+    EXPECT_EQ(decode[0].worker, kBoth) << "it decodes for P, too";
+  }
+}
+
+TEST_F(MixedGroupTest, OffLeavesTheAggregatedOneToDecode) {
+  use(WholeMode::kOff);
+  EXPECT_EQ(submit_sized(1, 1).worker, kP0);
+  EXPECT_EQ(submit_sized(2, 1).worker, kP0);
+  dispatcher_.submit({.request = {0, 3},
+                      .deadlines = {now_ + seconds(10), now_ + seconds(100)},
+                      .prompt = Tokens(1)},
+                     now_);
+  EXPECT_TRUE(polled<SendPrefill>().empty()) << "P is full";
+}
+
+TEST_F(MixedGroupTest, WhereTheMeasuredTimeIsLess) {
+  use(WholeMode::kAuto);
+  for (int i = 0; i < 50; ++i)
+    dispatcher_.on_prefill_measured(Tokens(10 + 10 * i), std::chrono::microseconds(100) * 10 * i);
+  const SendPrefill first = submit_sized(1, 400);
+  EXPECT_EQ(first.worker, kBoth) << "nobody is disturbed, a handoff is saved";
+  EXPECT_EQ(submit_sized(2, 10).worker, kP0) << "40 ms of another's prefill are before it";
+  prefill(first);
+  EXPECT_EQ(polled<SendDecode>().size(), 1u);
+  EXPECT_EQ(submit_sized(3, 400).worker, kP0) << "a stream would wait 40 ms for it";
+}
+
+TEST_F(MixedGroupTest, RatherTheOtherKindThanWaiting) {
+  use(WholeMode::kThreshold);
+  for (std::uint64_t id = 1; id <= 2; ++id) EXPECT_EQ(submit_sized(id, 10).worker, kBoth);
+  EXPECT_EQ(submit_sized(3, 10).worker, kP0);
+}
+
 class HedgeTest : public DispatcherTest {
  protected:
   HedgeTest() { use({}); }

@@ -12,7 +12,8 @@ constexpr Role kRoles[] = {Role::kPrefill, Role::kDecode, Role::kBoth};
 
 // Whom an instance of this role exchanges KV with.
 bool pairs(Role a, Role b) {
-  return (a == Role::kPrefill && b == Role::kDecode) || (a == Role::kDecode && b == Role::kPrefill);
+  if (b == Role::kPrefill) std::swap(a, b);
+  return a == Role::kPrefill && (b == Role::kDecode || b == Role::kBoth);
 }
 
 bool has_reported(InstanceState state) {
@@ -268,7 +269,8 @@ const Group::Instance* Group::partner_for(const Instance& instance) const {
   for (const auto& [id, other] : instances_) {
     if (!pairs(instance.role, other.role) || !has_loaded(other.state) || other.warm_partner)
       continue;
-    if (other.state == InstanceState::kLoaded) return &other;
+    // An aggregated one proves both of its halves by itself first.
+    if (other.state == InstanceState::kLoaded && other.role != Role::kBoth) return &other;
     if (serving == nullptr && other.state == InstanceState::kServing) serving = &other;
   }
   return serving;

@@ -210,6 +210,36 @@ TEST_F(GroupTest, AnotherProcessOnTheAddressIsNotTheInstance) {
 
 // Random deaths, silences and failures: the membership holds only warmed instances, and never more
 // instances live than desired; when the trouble ends, the group becomes complete.
+TEST(Group, AggregatedOnesBesidePrefillOnesAreTheirPeersAndServeFirst) {
+  Group group({.prefill = 1, .decode = 0, .both = 1}, WorkerId(1));
+  Time now{seconds(1000)};
+  const auto polled = [&] { return group.poll(now); };
+  EXPECT_EQ(polled().size(), 2u);
+  for (std::uint64_t id = 1; id <= 2; ++id) group.on_registered(WorkerId(id), BootId(id), now);
+  for (const auto& action : polled()) {
+    const auto* assign = std::get_if<AssignRole>(&action);
+    ASSERT_NE(assign, nullptr);
+    EXPECT_EQ(assign->peers, std::vector{WorkerId(3 - assign->id.value())});
+  }
+  for (std::uint64_t id = 1; id <= 2; ++id)
+    group.on_report(WorkerId(id), {BootId(id), true, true, "", false}, now);
+  auto actions = polled();
+  ASSERT_EQ(actions.size(), 1u);
+  const WarmUp own = std::get<WarmUp>(actions[0]);
+  EXPECT_EQ(own.prefill, own.decode) << "the aggregated one, by itself";
+  group.on_warm(own.prefill, own.decode, WarmUpResult::kOk, "", now);
+  const WorkerId prefill(3 - own.prefill.value());
+  std::vector<WarmUp> warm;
+  for (const auto& action : polled()) {
+    if (const auto* one = std::get_if<WarmUp>(&action)) warm.push_back(*one);
+  }
+  ASSERT_EQ(warm.size(), 1u);
+  EXPECT_EQ(warm[0].prefill, prefill);
+  EXPECT_EQ(warm[0].decode, own.decode);
+  group.on_warm(prefill, own.decode, WarmUpResult::kOk, "", now);
+  EXPECT_TRUE(group.complete());
+}
+
 TEST(GroupProperty, ConvergesAfterAnyTrouble) {
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
     Rng rng(seed);

@@ -17,10 +17,12 @@
 
 namespace pd::policy {
 
+inline constexpr Tokens kPrefixBlock{64};
+
 // Of the whole blocks of `prompt`, at most `blocks_max`, first block first. A prompt shorter than a
 // block has none.
 std::vector<std::uint64_t> prefix_hashes(std::span<const TokenId> prompt, std::uint64_t salt,
-                                         Tokens block = Tokens(64), std::size_t blocks_max = 512);
+                                         Tokens block = kPrefixBlock, std::size_t blocks_max = 512);
 
 // Order of preference that all gateways share without talking: the worker with the highest score
 // for a key is everyone's first choice, and when it goes only its own keys move (rendezvous

@@ -8,7 +8,16 @@
 
 namespace pd::policy {
 
-void WorkerPool::upsert(WorkerId worker, int places) { workers_[worker].places = places; }
+void WorkerPool::upsert(WorkerId worker, int places, bool whole) {
+  State& state = workers_[worker];
+  state.places = places;
+  state.whole = whole;
+}
+
+bool WorkerPool::mixed() const {
+  const auto is_whole = [](const auto& entry) { return entry.second.whole; };
+  return std::ranges::any_of(workers_, is_whole) && !std::ranges::all_of(workers_, is_whole);
+}
 
 void WorkerPool::remove(WorkerId worker) {
   const auto it = workers_.find(worker);
@@ -25,13 +34,17 @@ std::vector<WorkerId> WorkerPool::workers() const {
 }
 
 std::optional<WorkerId> WorkerPool::choose(Time now, const Preference& preference) const {
+  const auto right_kind = [&](const State& state) {
+    return !preference.whole || *preference.whole == state.whole;
+  };
   if (preference.cached && preference.cached != preference.avoid &&
-      may_ask(*preference.cached, now) && within_bound(workers_.at(*preference.cached)))
+      may_ask(*preference.cached, now) && right_kind(workers_.at(*preference.cached)) &&
+      within_bound(workers_.at(*preference.cached)))
     return preference.cached;
   std::optional<WorkerId> best;
   std::tuple<bool, int, std::uint64_t> best_rank;
   for (const auto& [id, state] : workers_) {
-    if (!free(state, now) || id == preference.avoid) continue;
+    if (!free(state, now) || id == preference.avoid || !right_kind(state)) continue;
     const bool other = options_.forwarding == Forwarding::kFill && filling_ != id;
     const std::tuple rank{other, state.open, ~rendezvous_score(preference.key, id)};
     if (!best || rank < best_rank) {

@@ -37,6 +37,7 @@ struct WorkerPoolOptions {
 struct Preference {
   std::optional<WorkerId> cached;  // probably has its prefix
   std::optional<WorkerId> avoid;   // has it already
+  std::optional<bool> whole;       // this kind only: aggregated, or not
   std::uint64_t key = 0;           // orders equals; the same for the same prefix, on every gateway
 };
 
@@ -46,11 +47,13 @@ class WorkerPool {
 
   // `places`: slots of a P, batch places of a D. Known workers keep their state, others start
   // clean.
-  void upsert(WorkerId worker, int places);
+  // `whole`: aggregated.
+  void upsert(WorkerId worker, int places, bool whole = false);
   void remove(WorkerId worker);
   bool contains(WorkerId worker) const { return workers_.contains(worker); }
   bool empty() const { return workers_.empty(); }
   std::vector<WorkerId> workers() const;
+  bool mixed() const;  // aggregated ones and others
 
   // The worker to ask at `now`: not blocked, own open legs below its places. `cached` within the
   // bounded load; else by Forwarding; among equals the one that comes first for `key`.
@@ -74,6 +77,7 @@ class WorkerPool {
  private:
   struct State {
     int places = 0;
+    bool whole = false;
     int open = 0;
     int faults_in_a_row = 0;
     bool silent = false;

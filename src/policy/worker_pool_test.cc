@@ -36,6 +36,20 @@ TEST(WorkerPool, FewestOpenLegsFirst) {
   EXPECT_EQ(pool.choose(kNow, {}), WorkerId(2));
 }
 
+TEST(WorkerPool, TheKindThatIsAskedForOrNone) {
+  WorkerPool pool({});
+  pool.upsert(WorkerId(1), 1, false);
+  EXPECT_FALSE(pool.mixed());
+  pool.upsert(WorkerId(2), 1, true);
+  EXPECT_TRUE(pool.mixed());
+  EXPECT_EQ(pool.choose(kNow, {.whole = true}), WorkerId(2));
+  EXPECT_EQ(pool.choose(kNow, {.cached = WorkerId(2), .whole = false}), WorkerId(1));
+  pool.on_sent(WorkerId(2));
+  EXPECT_EQ(pool.choose(kNow, {.whole = true}), std::nullopt);
+  pool.remove(WorkerId(1));
+  EXPECT_FALSE(pool.mixed());
+}
+
 TEST(WorkerPool, FillingTakesTheOneThatAcceptedUntilItIsFull) {
   WorkerPool pool = pool_of(3, 3, {.forwarding = Forwarding::kFill});
   const auto first = pool.choose(kNow, {.key = 1});

@@ -35,7 +35,9 @@ std::vector<Section> sections(Config& c) {
       {"group",
        {integer_field("prefill", c.group.prefill, 0, 1024),
         integer_field("decode", c.group.decode, 0, 1024),
-        integer_field("both", c.group.both, 0, 1024)}},
+        integer_field("both", c.group.both, 0, 1024),
+        choice_field("whole", c.group.whole, {"off", "auto", "threshold"}),
+        tokens_field("whole_tokens", c.group.whole_tokens)}},
       {"gateway",
        {text_field("host", c.gateway.host), integer_field("port", c.gateway.port, 0, 65535),
         duration_field("ttft_limit", c.gateway.ttft_limit, milliseconds(1), hours(1)),
@@ -75,10 +77,10 @@ std::vector<Section> sections(Config& c) {
 
 std::vector<std::string> validate(const Config& c, std::string_view name) {
   std::vector<std::string> mistakes;
-  if (c.group.both > 0 && (c.group.prefill > 0 || c.group.decode > 0)) {
+  if (c.group.both > 0 && c.group.prefill == 0 && c.group.decode > 0) {
     mistakes.push_back(
-        fmt::format("{}: [group] both: aggregated instances do not mix with prefill and decode "
-                    "ones; set prefill = 0 and decode = 0",
+        fmt::format("{}: [group] both: aggregated instances hand nothing to decode ones; set "
+                    "decode = 0, or prefill to 1 or more",
                     name));
   } else if (c.group.both == 0 && (c.group.prefill == 0 || c.group.decode == 0)) {
     mistakes.push_back(

@@ -33,7 +33,12 @@ struct ClusterSection {
 struct GroupSection {
   int prefill = 2;
   int decode = 2;
-  int both = 0;  // aggregated instances; then prefill and decode must be 0
+  // Aggregated instances: they alone; or beside prefill ones, whose requests they decode, too.
+  int both = 0;
+  // Which requests an aggregated instance beside prefill ones serves whole: off, auto (by measured
+  // costs), threshold (those with no more than whole_tokens to compute).
+  std::string whole = "auto";
+  Tokens whole_tokens{256};
 };
 
 struct GatewaySection {

@@ -309,7 +309,7 @@ MISTAKES = [
     ("[transfer]\nmode = 3\n", ["[transfer] mode", "block-free"]),
     ("[cluster]\nlease = \"1s\"\n", ["[cluster] lease", "2"]),
     ("[cluster]\nsecret_file = \"/nowhere/secret\"\n", ["/nowhere/secret"]),
-    ("[group]\nboth = 1\n", ["[group] both", "prefill = 0"]),
+    ("[group]\nwhole = \"some\"\n", ["[group] whole", "threshold"]),
     ("[log]\nlevel = \"loud\"\n", ["[log] level", "debug"]),
     ("group = 3\n", ["group", "[group]"]),
     ("[group\n", ["not valid TOML"]),
