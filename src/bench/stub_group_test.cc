@@ -111,6 +111,18 @@ TEST_F(StubGroupTest, SeveralLoopsAreOneGateway) {
   EXPECT_TRUE(ended);
 }
 
+// Longer than it takes to give up an instance whose answers to renewals cannot be read.
+TEST_F(StubGroupTest, LongStreamsAreRenewed) {
+  start({.pace = {.step = 10ms}});
+  const LoadResult result = run({.bodies = make_bodies(false, true, 260, 50),
+                                 .tokens = 260,
+                                 .arrivals = ClosedLoop{.at_once = 8, .requests = 8}});
+  EXPECT_EQ(result.failure, "");
+  EXPECT_EQ(result.tokens, 8U * 260U);
+  EXPECT_NE(get("/metrics").find("pdserve_leg_faults_total 0"), std::string::npos);
+  EXPECT_EQ(group_->held(), 0U);
+}
+
 TEST_F(StubGroupTest, BusyStubsMakeRequestsWait) {
   start({.prefill = 1ms, .pace = {.step = 1ms}, .slots = 1, .places = 2});
   const LoadResult result = run({.bodies = make_bodies(false, true, 8, 50),

@@ -188,7 +188,8 @@ void StubWorker::handle_renew(const net::HttpRequest& request, net::HttpResponse
   std::erase_if(message->held, [this](const AttemptId& id) {
     return prefills_.contains(id) || decodes_.contains(id);
   });
-  response.send(200, "application/octet-stream", protocol::encode(*message));
+  response.send(200, "application/octet-stream",
+                protocol::encode(protocol::LeaseAnswer{std::move(message->held), std::nullopt}));
 }
 
 // ---- as a server of its own ----
