@@ -21,66 +21,25 @@ case "${1:-}" in
   *) echo "usage: bench/gateway.sh [--short]" >&2; exit 2 ;;
 esac
 
-mkdir -p build
-cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
-cmake --build --preset release --target pdserve stub_workers load_client net_bench \
-  > build/gateway_bench.log || { cat build/gateway_bench.log; exit 1; }
+. bench/lib.sh
+compile pdserve stub_workers load_client net_bench
 
-bin=build/release
-cores=$(nproc)
-others=$([ "$cores" -gt 1 ] && echo "1-$((cores - 1))" || echo 0)
-work=$(mktemp -d)
-stubs='' gateway='' client=''
-
-stop() {
-  for process in $client $gateway $stubs; do
-    kill "$process" 2> /dev/null || true
-    wait "$process" 2> /dev/null || true
-  done
-  stubs='' gateway='' client=''
-}
-trap 'stop; rm -rf "$work"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# start ARGS...: stubs with these arguments, and a gateway in front of them. Sets `direct` (the port
-# of a stub), `port` and `gateway` (the gateway's).
+# start ARGS...: stubs with these arguments, and a gateway in front of them.
 start() {
   stop
-  mkfifo "$work/stubs" "$work/ready"
-  taskset -c "$others" "$bin/stub_workers" "$@" > "$work/stubs" &
-  stubs=$!
-  local name number controller=''
-  direct=''
-  while read -r -t 10 name number; do
-    case "$name" in
-      controller) controller=$number ;;
-      prefill) direct=$number ;;
-    esac
-  done < "$work/stubs"
-  [ -n "$controller" ] && [ -n "$direct" ] || { echo "the stubs did not start" >&2; exit 1; }
-  taskset -c 0 "$bin/pdserve" gateway --model stories260K --controller "127.0.0.1:$controller" \
-    --port 0 --log warn --ready-fd 3 3> "$work/ready" &
-  gateway=$!
-  read -r -t 20 port < "$work/ready" || { echo "the gateway did not start" >&2; exit 1; }
-  rm "$work/stubs" "$work/ready"
+  start_stubs "$@"
+  start_gateway
 }
 
 # load ARGS...: rounds of the same load on a stub and on the gateway. Waited for and not in the
 # foreground, where a signal to this script would have to wait too.
 load() {
-  taskset -c "$others" "$bin/load_client" --rounds "$rounds" \
-    --target "direct=127.0.0.1:$direct" --target "gateway=127.0.0.1:$port,$gateway" "$@" &
-  client=$!
-  wait "$client"
-  client=''
+  child taskset -c "$others" "$bin/load_client" --rounds "$rounds" \
+    --target "direct=127.0.0.1:${direct[0]}" --target "gateway=127.0.0.1:$port,$gateway" "$@"
+  wait "$pid"
 }
 
-say() { printf '\n%s (load average %s)\n' "$1" "$(cut -d' ' -f1-3 /proc/loadavg)"; }
-
-echo "machine: $(lscpu | sed -n 's/^Model name: *//p'), $cores cores"
-echo "commit:  $(git rev-parse --short HEAD)"
-echo "command: bench/gateway.sh $*"
+header "bench/gateway.sh $*"
 echo "figures: median [least, most] of $rounds rounds of $seconds s (1) or as long as it takes (2, 3)"
 
 say "1. TTFT at 500 requests/s (Poisson), prompts of 600 bytes, answers of 16 tokens 10 ms apart"

@@ -18,33 +18,18 @@ case "${1:-}" in
 esac
 command -v wrk > /dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
 
-mkdir -p build
-cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
-cmake --build --preset release --target pdserve stub_workers > build/load_tool.log ||
-  { cat build/load_tool.log; exit 1; }
+. bench/lib.sh
+compile pdserve stub_workers
 if [ -n "$with_aiperf" ] && [ ! -x build/venv-aiperf/bin/aiperf ]; then
   python3 -m venv build/venv-aiperf
   build/venv-aiperf/bin/pip install --quiet --disable-pip-version-check aiperf==0.13.0
 fi
 
-work=$(mktemp -d)
-stubs=''
-stop() { [ -z "$stubs" ] || { kill "$stubs" 2> /dev/null || true; wait "$stubs" 2> /dev/null || true; }; stubs=''; }
-trap 'stop; rm -rf "$work"' EXIT
-
 # start ARGS...: a stub with these arguments. Sets `port`.
 start() {
   stop
-  mkfifo "$work/stubs"
-  build/release/stub_workers --prefill 1 --decode 1 "$@" > "$work/stubs" &
-  stubs=$!
-  local name number
-  port=''
-  while read -r -t 10 name number; do
-    if [ "$name" = prefill ]; then port=$number; fi
-  done < "$work/stubs"
-  rm "$work/stubs"
-  [ -n "$port" ] || { echo "the stub did not start" >&2; exit 1; }
+  start_stubs --prefill 1 --decode 1 "$@"
+  port=${direct[0]}
 }
 json() { python3 -c 'import functools, json, sys
 print(functools.reduce(lambda at, key: at[key], sys.argv[2:], json.load(open(sys.argv[1]))))' "$@"; }
@@ -55,8 +40,7 @@ of = [ours / theirs for ours, theirs in rows]
 ours, theirs = (statistics.median(column) for column in zip(*rows))
 print(f"ours {ours:.2f}, theirs {theirs:.2f}, ratio {statistics.median(of):.3f} [{min(of):.3f}, {max(of):.3f}]")' "$1"; }
 
-echo "machine: $(lscpu | sed -n 's/^Model name: *//p'), $(nproc) processors, load $(cut -d' ' -f1 /proc/loadavg)"
-echo "commit:  $(git rev-parse --short HEAD)"
+header "bench/load_tool.sh $*"
 
 # An answer is ready 20 ms after its request: 64 at once are 3,200 requests/s and what the tools add.
 start --prefill-ms 20 --step-ms 0

@@ -13,18 +13,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-3}
 command -v nginx > /dev/null || { echo "nginx is missing: apt-get install nginx-light" >&2; exit 1; }
-mkdir -p build
-cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
-cmake --build --preset release --target pdserve > build/prefix_affinity.log || { cat build/prefix_affinity.log; exit 1; }
-pdserve=build/release/pdserve
-work=$(mktemp -d)
-children=()
-stop() {
-  for child in "${children[@]}"; do kill "$child" 2> /dev/null || true; done
-  for child in "${children[@]}"; do wait "$child" 2> /dev/null || true; done
-  children=()
-}
-trap 'stop; rm -rf "$work"' EXIT
+. bench/lib.sh
+compile pdserve
+pdserve=$bin/pdserve
 field() { python3 -c 'import functools, json, sys
 print(functools.reduce(lambda at, key: at[key], sys.argv[2:], json.load(open(sys.argv[1]))))' "$@"; }
 
@@ -56,8 +47,7 @@ s = json.load(open(sys.argv[1]))
 print(s["tokens"]["cached"] / s["tokens"]["prompt"], s["ttft_ms"]["p50"], s["requests"]["failed"])' "$work/s.json"
 }
 
-echo "machine: $(lscpu | sed -n 's/^Model name: *//p'), $(nproc) processors, load $(cut -d' ' -f1 /proc/loadavg)"
-echo "commit:  $(git rev-parse --short HEAD)"
+header "bench/prefix_affinity.sh $*"
 for round in $(seq "$rounds"); do
   up one --prefill 1 --decode 1
   echo "one $(ask "$(field "$work/one.json" gateway)" "$round")" >> "$work/all"

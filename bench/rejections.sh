@@ -6,22 +6,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 model=${1:-models/SmolLM2-135M-Instruct.Q4_1.gguf}
 [ -e "$model" ] || { echo "$model is missing: make model" >&2; exit 1; }
-mkdir -p build
-cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
-cmake --build --preset release --target pdserve rejection_cost > build/rejections.log || { cat build/rejections.log; exit 1; }
-work=$(mktemp -d)
-trap 'kill "$up" 2> /dev/null || true; wait "$up" 2> /dev/null || true; rm -rf "$work"' EXIT
+. bench/lib.sh
+compile pdserve rejection_cost
 printf '[prefill]\nslots = 2\n' > "$work/config.toml"
-build/release/pdserve up --config "$work/config.toml" --model "$model" --prefill 1 --decode 1 --port 0 --no-question \
-  --state "$work/state" > "$work/log" 2>&1 &
-up=$!
+child "$bin/pdserve" up --config "$work/config.toml" --model "$model" --prefill 1 --decode 1 --port 0 --no-question \
+  --state "$work/state" > "$work/log" 2>&1
 timeout 120 bash -c "until [ -s '$work/state' ]; do sleep 0.1; done" || { cat "$work/log"; exit 1; }
 field() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$work/state" "$1"; }
 controller=$(field controller) secret=$(field directory)/secret
 instance=$(curl -s -H "authorization: Bearer $(cat "$secret")" "http://$controller/cluster/v1/status" |
   python3 -c 'import json, sys; print(next(i["pid"] for i in json.load(sys.stdin)["instances"] if i["role"] == "prefill"))')
-echo "machine: $(lscpu | sed -n 's/^Model name: *//p'), $(nproc) processors, load $(cut -d' ' -f1 /proc/loadavg)"
-echo "commit:  $(git rev-parse --short HEAD)"
+header "bench/rejections.sh $*"
 for tokens in 100 1000 8000; do
-  build/release/rejection_cost --controller "$controller" --secret-file "$secret" --instance "$instance" --tokens "$tokens"
+  "$bin/rejection_cost" --controller "$controller" --secret-file "$secret" --instance "$instance" --tokens "$tokens"
 done

@@ -69,6 +69,7 @@ global
 {log}
 defaults
   mode http
+  option http-no-delay
   timeout connect 5s
   timeout client 1h
   timeout server 1h

@@ -15,7 +15,7 @@
 
 #include "base/log.h"
 #include "base/mapped_file.h"
-#include "bench/process_cpu.h"
+#include "bench/process_use.h"
 #include "net/http_client.h"
 #include "protocol/pd_messages.h"
 #include "protocol/topology.h"
