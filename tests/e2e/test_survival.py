@@ -210,14 +210,15 @@ def test_stop_string_across_the_seam(cluster, rng):
 
 @pytest.mark.parametrize("kernels", ["reference", "auto"])
 def test_bf16_goes_on_with_the_same_tokens(start_cluster, rng, kernels):
-    """The same with BF16 weights and KV: rounding, too, is the same wherever it is done."""
+    """The same with BF16 weights and KV: rounding, too, is the same wherever it is done. Two instances
+    die each time: a request that three died under would not be tried again (G8)."""
     cluster = start_cluster(prefill=2, decode=2,
                             config={"model": {"dtype": "bf16", "kernels": kernels}})
     for _ in range(3):
         bodies = long_streams(rng.randrange(2**40), 12)
         expected = undisturbed(cluster, bodies)
         plan = [(rng.randrange(12), rng.randrange(1, STREAM_TOKENS // 2), victim)
-                for victim in (*cluster.instances("decode"), cluster.instances("prefill")[0])]
+                for victim in rng.sample(cluster.instances(), 2)]
         streams.assert_same(expected, streams.completions(cluster, bodies,
                                                           observe=KillAt(cluster, plan)))
         cluster.wait_complete()
