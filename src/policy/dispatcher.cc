@@ -160,6 +160,7 @@ void Dispatcher::file(RequestId id, Request& request) {
                       .first_token = asked.deadlines.first_token,
                       .order = request.order,
                       .again = request.life.restarts() > 0,
+                      .reserve = reserve(request),
                       .in_time = request.life.emitted() > 0};
     wait_prefill_.add(request.waiter);
     request.waits_prefill = true;
@@ -168,6 +169,13 @@ void Dispatcher::file(RequestId id, Request& request) {
     wait_decode_.emplace(WaitKey{request.asked.deadlines.first_token, request.order}, id);
     request.waits_decode = true;
   }
+}
+
+// Half of the time it had, at most: a measure of other prompts must not refuse it unseen.
+Duration Dispatcher::reserve(const Request& request) const {
+  const Duration whole = request.asked.deadlines.first_token - request.record.submitted;
+  return std::clamp(first_token_.at_most(request.asked.prompt.value()), Duration{},
+                    std::max(whole / 2, Duration{}));
 }
 
 void Dispatcher::unfile(Request& request) {
@@ -268,13 +276,16 @@ bool Dispatcher::on_tokens(RequestId id, LegNumber leg, std::uint32_t index, std
   bool taken = false;
   with(id, now, [&](RequestLife& life) {
     const bool prefilling = life.phase() == RequestPhase::kPrefilling;
+    const Time prefilling_since = requests_.at(id).phase_since;
     taken = life.on_tokens(leg, index, count, finished);
     if (!taken) return;
     const Request& request = requests_.at(id);
     wait_prefill_.charge_output(request.asked.tenant, Tokens(count));
     // Which of two computed it, and since when, is no measure.
-    if (prefilling && request.record.hedges == 0)
+    if (prefilling && request.record.hedges == 0) {
       wait_prefill_.on_prefilled(request.asked.prompt, now - request.prefill_accepted);
+      first_token_.on_measured(request.asked.prompt.value(), now - prefilling_since);
+    }
   });
   return taken;
 }

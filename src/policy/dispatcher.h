@@ -20,6 +20,7 @@
 #include "base/units.h"
 #include "policy/decode_rooms.h"
 #include "policy/instance_links.h"
+#include "policy/linear_cost.h"
 #include "policy/prefix_affinity.h"
 #include "policy/request.h"
 #include "policy/request_record.h"
@@ -59,8 +60,9 @@ struct DispatcherOptions {
 };
 
 struct Deadlines {
-  Time first_token;  // still waiting for a P at this time: ends as kBusy
-  Time total;        // the absolute deadline
+  // Still waiting for a P when too little time is left for its prefill, as measured: ends as kBusy.
+  Time first_token;
+  Time total;  // the absolute deadline
 };
 
 struct Submission {
@@ -174,6 +176,7 @@ class Dispatcher {
   void settle(RequestId id, Request& request, Time now);
   void enter_phase(Request& request, RequestPhase before, Time now);
   void file(RequestId id, Request& request);
+  Duration reserve(const Request& request) const;
   void unfile(Request& request);
   void count_leg(RequestId id, std::optional<RequestLife::Leg>& counted,
                  const std::optional<RequestLife::Leg>& held, Role role, Time now);
@@ -203,6 +206,8 @@ class Dispatcher {
   PrefixAffinity prefixes_;
   RetryBudget retries_;
   WholeService whole_;
+  // From a prompt's sending to its first token.
+  LinearCost first_token_{std::chrono::milliseconds(1), std::chrono::microseconds(50)};
   std::map<WorkerId, Tokens> prefilling_;  // of prompts without a first token yet
   std::map<RequestId, Request> requests_;
   WaitingLine wait_prefill_;

@@ -305,6 +305,37 @@ TEST_F(DispatcherTest, WaitingPastTheTtftLimitEndsAsBusy) {
   EXPECT_EQ(ended[0].end.why, RequestEnd::Why::kBusy);
 }
 
+// G9: a place that comes too late for the prefill is another's, who still has the time.
+TEST_F(DispatcherTest, NobodyWaitsIntoATimeThatIsTooShortForThePrefill) {
+  const Duration prefill_time = milliseconds(100);
+  std::uint64_t id = 0;
+  for (; id < 100; ++id) {
+    submit(id, seconds(2));
+    const auto sent = polled<SendPrefill>();
+    ASSERT_EQ(sent.size(), 1u);
+    now_ += prefill_time;
+    dispatcher_.on_accepted(sent[0].request, sent[0].leg, now_);
+    EXPECT_TRUE(dispatcher_.on_tokens(sent[0].request, sent[0].leg, 0, 1, true, now_));
+    polled<Finish>();
+  }
+  submit(id, seconds(2));
+  submit(id + 1, seconds(2));
+  EXPECT_EQ(polled<SendPrefill>().size(), 2u);
+  submit(id + 2, seconds(2));
+  submit(id + 3, milliseconds(50));
+  EXPECT_TRUE(polled<Finish>().empty()) << "a limit below what is usual is still tried";
+  now_ += milliseconds(30);
+  auto ended = polled<Finish>();
+  ASSERT_EQ(ended.size(), 1u) << "half of its time is over";
+  EXPECT_EQ(ended[0].request, (RequestId{0, id + 3}));
+  now_ += seconds(2) - prefill_time - milliseconds(60);
+  EXPECT_TRUE(polled<Finish>().empty()) << "there is time enough";
+  now_ += milliseconds(29);
+  ended = polled<Finish>();
+  ASSERT_EQ(ended.size(), 1u) << "there is not";
+  EXPECT_EQ(ended[0].end.why, RequestEnd::Why::kBusy);
+}
+
 TEST_F(DispatcherTest, NoWorkerForLongIsToldSo) {
   dispatcher_.on_topology({}, now_);
   submit(1, seconds(60));

@@ -34,7 +34,8 @@ void WaitingLine::add(const Waiter& waiter) {
   const Key place{shifted + postponed(waiter), waiter.order};
   if (!places_.emplace(waiter.order, place).second) return;
   ++size_;
-  if (!waiter.in_time) deadlines_.emplace(deadline, waiter.request);
+  if (!waiter.in_time)
+    deadlines_.emplace(Key{waiter.first_token - waiter.reserve, waiter.order}, waiter.request);
   if (waiter.again) {
     again_.emplace(deadline, waiter.request);
     return;
@@ -55,7 +56,7 @@ void WaitingLine::remove(const Waiter& waiter) {
   const Key key = place->second;
   places_.erase(place);
   --size_;
-  deadlines_.erase({waiter.first_token, waiter.order});
+  deadlines_.erase({waiter.first_token - waiter.reserve, waiter.order});
   if (waiter.again) {
     again_.erase({waiter.first_token, waiter.order});
     return;

@@ -40,7 +40,9 @@ struct Waiter {
   Time first_token;         // TTFT deadline
   std::uint64_t order = 0;  // of arrival: unique, breaks ties
   bool again = false;       // it was placed before
-  bool in_time = false;     // its first token is out: the deadline holds no more
+  // Before the deadline, for its own prefill: who waits any longer waits in vain.
+  Duration reserve{};
+  bool in_time = false;  // its first token is out: the deadline holds no more
 };
 
 class WaitingLine {
@@ -54,7 +56,7 @@ class WaitingLine {
   // Of those that are placed again, and of those that never were.
   std::optional<RequestId> next_again() const;
   std::optional<RequestId> next() const;
-  // The one whose TTFT deadline passes first, and when; of those that it still holds for.
+  // The one that waits in vain first, and since when; of those that the deadline still holds for.
   std::optional<std::pair<Time, RequestId>> first_overdue() const;
   bool empty() const { return size_ == 0; }
   std::size_t size() const { return size_; }
@@ -82,7 +84,7 @@ class WaitingLine {
   std::map<TenantId, Line> lines_;
   std::set<std::pair<double, TenantId>> backlogged_;  // by work served
   std::map<Key, RequestId> again_;
-  std::map<Key, RequestId> deadlines_;   // of all that wait and are not in time
+  std::map<Key, RequestId> deadlines_;   // less the reserve, of all that wait and are not in time
   std::map<std::uint64_t, Key> places_;  // by order: postponements change while they wait
   double floor_ = 0;  // what the least served of those who wait has, or had when one last did
   double peak_ = 0;   // what the most served has

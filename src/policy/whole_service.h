@@ -6,6 +6,7 @@
 
 #include "base/time.h"
 #include "base/units.h"
+#include "policy/linear_cost.h"
 
 namespace pd::policy {
 
@@ -18,21 +19,6 @@ enum class WholeMode : std::uint8_t {
 struct WholeOptions {
   WholeMode mode = WholeMode::kAuto;
   Tokens threshold{256};
-};
-
-// Time as fixed + per unit, fitted to what was measured; the newest count most. Until three
-// different amounts were measured: the first guess.
-class LinearCost {
- public:
-  LinearCost(Duration fixed, Duration per_unit)
-      : fixed_(to_seconds(fixed)), per_unit_(to_seconds(per_unit)) {}
-  void on_measured(std::int64_t units, Duration took);
-  double seconds(std::int64_t units) const;  // >= 0
-
- private:
-  void fit();
-  double fixed_, per_unit_;
-  double n_ = 0, x_ = 0, y_ = 0, xx_ = 0, xy_ = 0;  // decayed sums
 };
 
 // What the best instance of a kind would have to do for the request.

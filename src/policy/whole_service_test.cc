@@ -10,29 +10,6 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-TEST(LinearCost, FindsWhatIsFixedAndWhatGrows) {
-  LinearCost cost(milliseconds(100), microseconds(0));
-  EXPECT_DOUBLE_EQ(cost.seconds(50), 0.1) << "the guess";
-  Rng rng(1);
-  for (int i = 0; i < 300; ++i) {
-    const auto units = static_cast<std::int64_t>(rng.below(1000));
-    const auto noise = microseconds(static_cast<std::int64_t>(rng.below(200)) - 100);
-    cost.on_measured(units, milliseconds(3) + microseconds(20) * units + noise);
-  }
-  EXPECT_NEAR(cost.seconds(0), 0.003, 0.0002);
-  EXPECT_NEAR(cost.seconds(1000), 0.023, 0.0005);
-  for (int i = 0; i < 300; ++i) cost.on_measured(500, milliseconds(40));
-  EXPECT_NEAR(cost.seconds(500), 0.040, 0.002) << "it follows, also if all are alike";
-}
-
-TEST(LinearCost, ExtremesStayFinite) {
-  LinearCost cost(milliseconds(1), microseconds(1));
-  for (int i = 0; i < 10; ++i) cost.on_measured(INT64_MAX, Duration::max());
-  for (int i = 0; i < 10; ++i) cost.on_measured(-5, Duration(-1));
-  EXPECT_GE(cost.seconds(INT64_MAX), 0.0);
-  EXPECT_LT(cost.seconds(INT64_MAX), 1e9);
-}
-
 class WholeServiceTest : public testing::Test {
  protected:
   WholeServiceTest() {
