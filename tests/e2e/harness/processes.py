@@ -80,7 +80,8 @@ def kill_marked(mark):
 
 def shared_memory():
     """Names in /dev/shm."""
-    return {entry.name for entry in _SHARED_MEMORY.iterdir()}
+    # Named semaphores are other programs': pdserve and UCX make none.
+    return {entry.name for entry in _SHARED_MEMORY.iterdir() if not entry.name.startswith("sem.")}
 
 
 def unmapped(names):
