@@ -33,9 +33,10 @@ child build/venv-aiperf/bin/aiperf profile --model "$model" --url "$url" --endpo
   --concurrency 4 --benchmark-duration "$seconds" --synthetic-input-tokens-mean 64 --output-tokens-mean 16 --artifact-dir "$work/aiperf" \
   --ui none > "$work/aiperf.log" 2>&1
 wait "$pid" || { tail -30 "$work/aiperf.log"; exit 1; }
-child env GUIDELLM__LOGGING__DISABLED=true build/venv-guidellm/bin/guidellm benchmark run --target "$url" --model "$model" \
-  --processor "$tokenizer" --profile concurrent --rate 4 --max-seconds "$seconds" --data "prompt_tokens=64,output_tokens=16" \
-  --output-dir "$work/guidellm" --outputs json > "$work/guidellm.log" 2>&1
+mkdir "$work/guidellm"
+child build/venv-guidellm/bin/guidellm run --disable-console --backend "kind=openai_http,target=$url,model=$model" \
+  --tokenizer "kind=hf_auto,model=$tokenizer" --profile kind=concurrent,streams=4 --constraint "kind=max_duration,seconds=$seconds" \
+  --data kind=synthetic_text,prompt_tokens=64,output_tokens=16 --output "kind=json,path=$work/guidellm/out.json" > "$work/guidellm.log" 2>&1
 wait "$pid" || { tail -30 "$work/guidellm.log"; exit 1; }
 python3 - "$work" << 'PY'
 import glob, json, sys
