@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import tomllib
 
@@ -20,9 +21,13 @@ def _toml(sections):
 
 
 class Gateway:
-    """`settings`: of its [gateway] section, over those of the cluster."""
+    """`settings`: of its [gateway] section, over those of the cluster. `descriptors`: its limit."""
 
-    def __init__(self, cluster, name, controller=None, **settings):
+    def __init__(self, cluster, name, controller=None, descriptors=None, **settings):
+        def prepare():
+            processes.die_with_parent()
+            if descriptors:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
         self.program = cluster.program
         self.log_file = cluster.directory / f"{name}.log"  # with the others: alarms are looked for there
         self.admin = None
@@ -38,7 +43,7 @@ class Gateway:
                  controller or cluster.state["controller"], "--ready-fd", str(writing)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[writing],
                 env={**os.environ, processes.MARK: cluster.mark},
-                preexec_fn=processes.die_with_parent)
+                preexec_fn=prepare)
         os.close(writing)
 
     def wait_serving(self):
