@@ -93,12 +93,9 @@ void HttpResponse::Impl::start(int status, std::string_view content_type,
 
 void HttpResponse::Impl::write(std::string_view bytes) {
   if (!open() || !started || bodyless || bytes.empty()) return;
-  const auto bytes_max =
-      static_cast<std::size_t>(connection->context_->limits.write_buffer_max.value());
   // Over the limit: the reader is slow, unless all of it was written in this very turn.
-  if (connection->unsent() > bytes_max) {
-    if (!connection->flush() || connection->unsent() > bytes_max) return connection->cut_later();
-  }
+  if (connection->too_slow() && (!connection->flush() || connection->too_slow()))
+    return connection->cut_later();
   if (chunked) {
     append_chunk(connection->out_, bytes);
     connection->schedule_pump();

@@ -177,6 +177,43 @@ TEST_F(HttpServerPeers, AReaderSlowerThanItsBufferIsCut) {
   EXPECT_LT(unsent_max, 64 * 1024 + 2 * 16 * 1024);
 }
 
+// Many that are each within their limit: what they hold together is bounded, and given back.
+TEST_F(HttpServerPeers, SlowReadersTogetherAreBounded) {
+  HttpLimits limits;
+  limits.write_buffer_max = Bytes(1024 * 1024);
+  limits.write_buffers_max = Bytes(2 * 1024 * 1024);
+  serve_and_keep(limits);
+  constexpr int kReaders = 8;
+  std::vector<RawSocket> readers(kReaders);
+  for (RawSocket& reader : readers) {
+    reader.set_receive_buffer(4096);
+    reader.connect(port_);
+    reader.send(kGet);
+    arrival();
+  }
+  on_loop([&] {
+    for (HttpResponse& response : kept_) response.start(200, "text/plain");
+  });
+  const std::string piece(16 * 1024, 'x');
+  std::size_t together = 0;
+  const auto open = [this] { return std::ranges::count_if(kept_, &HttpResponse::open); };
+  for (int i = 0; i < 600; ++i) {  // 9.6 MB each: more than the socket buffers hold
+    on_loop([&] {
+      for (HttpResponse& response : kept_) response.write(piece);
+      together = std::max<std::size_t>(together, holdings_->unsent_bytes);
+    });
+  }
+  EXPECT_LT(together, 2 * 1024 * 1024 + kReaders * (64 + 2 * 16) * 1024);
+  on_loop([&] { EXPECT_LT(open(), kReaders); });
+  readers.clear();
+  bool all_gone = false;
+  const Time started = SteadyTime::now();
+  while (!all_gone && SteadyTime::now() - started < 5s)
+    on_loop([&] { all_gone = server_->connections() == 0; });
+  EXPECT_TRUE(all_gone);
+  EXPECT_EQ(holdings_->unsent_bytes, 0U);
+}
+
 TEST_F(HttpServerPeers, ABurstInOneTurnIsNotASlowReader) {
   HttpLimits limits;
   limits.write_buffer_max = Bytes(16 * 1024);

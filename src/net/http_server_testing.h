@@ -34,7 +34,8 @@ class HttpServerTest : public ::testing::Test {
   void serve(HttpServer::Handler handler, HttpLimits limits = {},
              std::shared_ptr<const TlsServerContext> tls = nullptr) {
     auto created =
-        HttpServer::create(loop_, {.limits = limits, .tls = std::move(tls)}, std::move(handler));
+        HttpServer::create(loop_, {.limits = limits, .tls = std::move(tls), .holdings = holdings_},
+                           std::move(handler));
     ASSERT_TRUE(created.has_value()) << created.error().message;
     server_ = std::move(*created);
     port_ = server_->port();
@@ -70,6 +71,7 @@ class HttpServerTest : public ::testing::Test {
   }
 
   EventLoop loop_;
+  std::shared_ptr<HttpHoldings> holdings_ = std::make_shared<HttpHoldings>();
   std::unique_ptr<HttpServer> server_;
   std::uint16_t port_ = 0;
   std::vector<HttpResponse> kept_;  // loop thread

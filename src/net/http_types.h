@@ -44,6 +44,8 @@ struct HttpLimits {
   // A streamed response whose reader is slow: bytes we hold for it before it is cut. A whole
   // response (HttpResponse::send) may be larger.
   Bytes write_buffer_max{1024 * 1024};
+  // Of all slow readers, together; above it one is cut at a sixteenth of write_buffer_max.
+  Bytes write_buffers_max{256 * 1024 * 1024};
   // Bytes wait to be written and the peer has taken none for so long, or its machine does not
   // answer for so long: it is cut.
   Duration write_timeout{std::chrono::seconds(60)};

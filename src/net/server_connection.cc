@@ -227,6 +227,22 @@ void ServerConnection::schedule_pump() {
   loop_.post([self = shared_from_this()] { self->pump(); });
 }
 
+// More waits for this response's reader than may.
+bool ServerConnection::too_slow() const {
+  const HttpLimits& limits = context_->limits;
+  auto bytes_max = static_cast<std::size_t>(limits.write_buffer_max.value());
+  const auto together_max = static_cast<std::size_t>(limits.write_buffers_max.value());
+  if (context_->holdings->unsent_bytes > together_max) bytes_max /= 16;
+  return unsent() > bytes_max;
+}
+
+// Costs nothing while the reader keeps up.
+void ServerConnection::count_unsent(std::size_t bytes) {
+  if (bytes == unsent_counted_) return;
+  context_->holdings->unsent_bytes += bytes - unsent_counted_;  // modulo 2^64, which a sum bears
+  unsent_counted_ = bytes;
+}
+
 void ServerConnection::cut_later() {
   cut_scheduled_ = true;
   schedule_pump();
@@ -267,6 +283,7 @@ void ServerConnection::pump() {
   if (cut_scheduled_) return close(/*reset=*/true, /*tell_handler=*/true);
   if (unsent() > 0 && write_progress_ == Time{}) write_progress_ = loop_.now();
   if (!flush()) return close(/*reset=*/false, /*tell_handler=*/true);
+  count_unsent(unsent());
   if (unsent() == 0) {
     write_progress_ = Time{};
     if (phase_ == Phase::kFlushing) return response_flushed();
@@ -347,6 +364,7 @@ void ServerConnection::close(bool reset, bool tell_handler) {
   const auto self = shared_from_this();
   phase_ = Phase::kClosed;
   count_body(0);
+  count_unsent(0);
   timer_.stop();
   watch_ = FdWatch();
   reset ? socket_.close_by_reset() : socket_.close_in_order();

@@ -77,6 +77,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void response_ended();
   void cut_later();
   std::size_t unsent() const { return out_.size() - out_sent_; }
+  bool too_slow() const;
 
   void shake_hands();
   void on_readable();
@@ -92,6 +93,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
 
   bool flush();
   void pump();
+  void count_unsent(std::size_t bytes);
   void response_flushed();
   void notify_drained();
 
@@ -126,9 +128,10 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   std::string backlog_;  // input that came while a response was in the making
   std::string out_;      // to be written, from out_sent_ on
   std::size_t out_sent_ = 0;
-  Time received_{};        // first byte of the current request
-  Time phase_since_{};     // start of the handshake, idleness, body, lingering
-  Time write_progress_{};  // when the peer last took bytes, while some wait
+  std::size_t unsent_counted_ = 0;  // this connection's part of holdings->unsent_bytes
+  Time received_{};                 // first byte of the current request
+  Time phase_since_{};              // start of the handshake, idleness, body, lingering
+  Time write_progress_{};           // when the peer last took bytes, while some wait
 };
 
 // The response in the making. Handles own it; the connection only knows it.
