@@ -1,5 +1,8 @@
 #include "bench/stub_worker.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "base/text.h"
@@ -11,8 +14,8 @@ using protocol::Released;
 
 namespace {
 
-// When a place frees is not known here: soon.
-constexpr std::uint32_t kRetryAfterUs = 1000;
+// Of a D, and of a P whose prompts wait to be pulled: when a place frees is not known here. Soon.
+constexpr Duration kSoon = std::chrono::milliseconds(1);
 // As large as a descriptor of a real P over shared memory.
 constexpr std::size_t kDescriptorBytes = 256;
 
@@ -27,6 +30,12 @@ std::string descriptor_of(std::uint64_t key) {
   std::string out = to_hex(key);
   out.resize(kDescriptorBytes, '.');
   return out;
+}
+
+protocol::Rejected busy_for(Duration hint) {
+  return {protocol::RejectReason::kBusy,
+          static_cast<std::uint32_t>(
+              std::chrono::duration_cast<std::chrono::microseconds>(hint).count())};
 }
 
 std::optional<std::uint64_t> key_of(const std::string& descriptor) {
@@ -73,13 +82,23 @@ void StubWorker::handle(net::HttpRequest request, net::HttpResponse response) {
         200, "application/json",
         R"({"object":"list","data":[{"id":"stub","object":"model","created":0,"owned_by":"stub"}]})");
   }
+  if (path == "/metrics") {
+    return response.send(
+        200, "text/plain",
+        fmt::format("stub_prompts_taken_total {}\nstub_prompts_rejected_total {}\n", taken_,
+                    rejected_));
+  }
   if (path == "/health") return response.send(200, "application/json", R"({"status":"ok"})");
   response.send(404, "application/json", R"({"error":{"message":"a stub has no such path"}})");
 }
 
-void StubWorker::after_prefill(std::function<void()> work) {
-  if (options_.prefill == Duration{0}) return work();
-  loop_.call_at(loop_.now() + options_.prefill, [alive = alive_, work = std::move(work)] {
+Duration StubWorker::prefill_time(std::size_t prompt_tokens) const {
+  return options_.prefill + static_cast<std::int64_t>(prompt_tokens) * options_.prefill_per_token;
+}
+
+void StubWorker::after(Duration time, std::function<void()> work) {
+  if (time == Duration{0}) return work();
+  loop_.call_at(loop_.now() + time, [alive = alive_, work = std::move(work)] {
     if (*alive) work();
   });
 }
@@ -91,15 +110,25 @@ void StubWorker::handle_prefill(const net::HttpRequest& request, net::HttpRespon
   if (!message) return response.send(400, "text/plain", message.error().message);
   response.start(200, "application/octet-stream");
   if (static_cast<int>(prefills_.size()) >= options_.slots || prefills_.contains(message->id)) {
-    response.write(frame_bytes(protocol::Rejected{protocol::RejectReason::kBusy, kRetryAfterUs}));
+    ++rejected_;
+    response.write(frame_bytes(busy_for(time_until_a_slot())));
     return response.end();
   }
+  ++taken_;
   response.write(frame_bytes(protocol::Accepted{}));
   response.on_close([this, alive = alive_, id = message->id] {
     if (*alive) release(id, Released::Why::kCancelled);
   });
-  prefills_.emplace(message->id, Prefill{std::move(response), 0});
-  after_prefill([this, message = std::move(*message)] { hand_out(message); });
+  const Duration time = prefill_time(message->prompt.size() + message->emitted.size());
+  prefills_.emplace(message->id, Prefill{std::move(response), 0, loop_.now() + time});
+  after(time, [this, message = std::move(*message)] { hand_out(message); });
+}
+
+Duration StubWorker::time_until_a_slot() const {
+  const auto first = std::ranges::min_element(
+      prefills_, {}, [](const auto& entry) { return entry.second.computed; });
+  if (first == prefills_.end()) return kSoon;
+  return std::max(first->second.computed - loop_.now(), kSoon);
 }
 
 void StubWorker::hand_out(const protocol::PrefillRequest& request) {
@@ -109,7 +138,8 @@ void StubWorker::hand_out(const protocol::PrefillRequest& request) {
   const auto index = static_cast<std::uint32_t>(request.emitted.size());
   const bool last = index + 1 >= count_of(request.sampling.max_tokens);
   protocol::Prefilled prefilled;
-  prefilled.compute_us = static_cast<std::uint32_t>(options_.prefill.count() / 1000);
+  prefilled.compute_us = static_cast<std::uint32_t>(
+      prefill_time(request.prompt.size() + request.emitted.size()).count() / 1000);
   if (!last) {
     held.key = handoffs_.hold([this, alive = alive_, id = request.id] {
       if (*alive) release(id, Released::Why::kPulled);
@@ -142,7 +172,7 @@ void StubWorker::handle_decode(const net::HttpRequest& request, net::HttpRespons
   };
   const AttemptId id = message->id;
   if (static_cast<int>(decodes_.size()) >= options_.places || decodes_.contains(id))
-    return end_with(protocol::Rejected{protocol::RejectReason::kBusy, kRetryAfterUs});
+    return end_with(busy_for(kSoon));
   if (!key || !handoffs_.pull(*key))
     return end_with(protocol::Fault{ErrorCode::kUnavailable, "no stub holds this descriptor"});
   response.write(frame_bytes(protocol::Accepted{}));
@@ -200,8 +230,35 @@ void StubWorker::handle_generation(NumberedTokens::Kind kind, const net::HttpReq
                        ? protocol::parse_chat_request(request.body, {})
                        : protocol::parse_completion_request(request.body, {});
   if (!api) return response.send(api.error().status, "application/json", to_json(api.error()));
+  std::size_t prompt_tokens = 0;
+  if (options_.prefill_per_token != Duration{0}) {
+    const std::string* text =
+        api->prompts.size() == 1 ? std::get_if<std::string>(&api->prompts.front()) : nullptr;
+    if (!text || !options_.count_tokens)
+      return response.send(
+          400, "application/json",
+          R"({"error":{"message":"with a time per token a stub takes one text"}})");
+    prompt_tokens = options_.count_tokens(*text);
+  }
   const WantedAnswer wanted{kind, api->stream, count_of(api->sampling.max_tokens)};
-  after_prefill([this, wanted, response] { answers_.answer(wanted, response); });
+  queue_.push_back({response, prefill_time(prompt_tokens),
+                    [this, wanted, response] { answers_.answer(wanted, response); }});
+  compute_queued();
+}
+
+void StubWorker::compute_queued() {
+  while (!queue_.empty() && computing_ < options_.slots) {
+    Queued next = std::move(queue_.front());
+    queue_.pop_front();
+    if (!next.response.open()) continue;  // its client has left
+    ++computing_;
+    ++taken_;
+    after(next.prefill, [this, answer = std::move(next.answer)] {
+      --computing_;
+      answer();
+      compute_queued();
+    });
+  }
 }
 
 }  // namespace pd::bench

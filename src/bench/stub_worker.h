@@ -5,9 +5,14 @@
 //
 //   POST /pd/v1/prefill, /pd/v1/decode, /pd/v1/tokens, /pd/v1/renew     as a worker
 //   POST /v1/chat/completions, /v1/completions           as a server; GET /v1/models, /health
+//   GET  /metrics                                        prompts taken and rejected
+//
+// As a P it has no queue: who comes while all slots are taken is rejected. As a server it has one:
+// prompts wait there for a slot, in the order of their arrival.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -23,8 +28,12 @@
 namespace pd::bench {
 
 struct StubOptions {
-  Duration prefill{0};  // from acceptance to the first token
-  Pace pace;            // of the tokens after it
+  Duration prefill{0};            // from acceptance to the first token
+  Duration prefill_per_token{0};  // added to it for each of the prompt's
+  // Of a text as a gateway would count it; needed by the OpenAI API with prefill_per_token, which
+  // then takes one text as prompt.
+  std::function<std::size_t(const std::string&)> count_tokens;
+  Pace pace;  // of the tokens after the first
   // Enough that no request waits: what is measured is the way, not the queue.
   int slots = 4096;
   int places = 4096;
@@ -68,6 +77,13 @@ class StubWorker {
   struct Prefill {
     net::HttpResponse response;
     std::uint64_t key = 0;  // of what it holds; 0: not computed yet
+    Time computed{};        // when its first token is due
+  };
+  // A prompt that came as a server's.
+  struct Queued {
+    net::HttpResponse response;
+    Duration prefill{0};
+    std::function<void()> answer;
   };
 
   StubWorker(net::EventLoop& loop, StubHandoffs& handoffs, const StubOptions& options);
@@ -80,7 +96,10 @@ class StubWorker {
   void handle_renew(const net::HttpRequest& request, net::HttpResponse& response);
   void handle_generation(NumberedTokens::Kind kind, const net::HttpRequest& request,
                          net::HttpResponse response);
-  void after_prefill(std::function<void()> work);
+  Duration prefill_time(std::size_t prompt_tokens) const;
+  void after(Duration time, std::function<void()> work);
+  Duration time_until_a_slot() const;
+  void compute_queued();
 
   net::EventLoop& loop_;
   StubHandoffs& handoffs_;
@@ -88,6 +107,9 @@ class StubWorker {
   OpenAiAnswers answers_;
   std::map<protocol::AttemptId, Prefill> prefills_;
   std::set<protocol::AttemptId> decodes_;
+  std::deque<Queued> queue_;
+  int computing_ = 0;  // of those that came as a server's
+  std::uint64_t taken_ = 0, rejected_ = 0;
   std::map<std::uint64_t, net::HttpResponse> token_streams_;  // by session
   std::unique_ptr<net::HttpServer> server_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "bench/peer_worker.h"
 #include "bench/stub_group.h"
+#include "model/model.h"
 
 namespace {
 
@@ -24,6 +25,8 @@ struct Flags {
   int decode = 2;
   std::uint16_t port = 0;
   double prefill_ms = 0;
+  double prefill_us_per_token = 0;
+  std::string tokenizer;
   double step_ms = 0;
   StubOptions options;
 };
@@ -38,11 +41,18 @@ void add_flags(CLI::App& app, Flags& flags) {
   app.add_option("--port", flags.port, "of the topology; 0: the system chooses");
   app.add_option("--prefill-ms", flags.prefill_ms, "from a request to its first token")
       ->check(CLI::Range(0.0, 600e3));
+  auto* per_token = app.add_option("--prefill-us-per-token", flags.prefill_us_per_token,
+                                   "added to --prefill-ms for each token of the prompt");
+  per_token->check(CLI::Range(0.0, 1e6));
+  per_token->needs(
+      app.add_option("--tokenizer", flags.tokenizer, "folder of the model whose tokens these are")
+          ->check(CLI::ExistingDirectory));
   app.add_option("--step-ms", flags.step_ms, "between two tokens; 0: as fast as they are read")
       ->check(CLI::Range(0.0, 600e3));
   app.add_option("--burst", options.pace.burst, "with --step-ms 0: tokens in one write")
       ->check(CLI::Range(1, 4096));
-  app.add_option("--slots", options.slots, "prompts a prefill worker holds")
+  app.add_option("--slots", options.slots,
+                 "prompts a prefill worker holds, or computes at once where it queues them")
       ->check(CLI::PositiveNumber);
   app.add_option("--places", options.places, "requests a decode worker holds")
       ->check(CLI::PositiveNumber);
@@ -99,7 +109,20 @@ int main(int argc, char** argv) {
   add_flags(app, flags);
   CLI11_PARSE(app, argc, argv);
   flags.options.prefill = from_ms(flags.prefill_ms);
+  flags.options.prefill_per_token = from_ms(flags.prefill_us_per_token / 1000);
   flags.options.pace.step = from_ms(flags.step_ms);
+  std::optional<model::Model> model;
+  if (!flags.tokenizer.empty()) {
+    auto opened = model::Model::open(flags.tokenizer);
+    if (!opened) return fail(opened.error());
+    model.emplace(std::move(*opened));
+    // A text that cannot be encoded counts for nothing: a gateway would have refused it.
+    flags.options.count_tokens = [&model](const std::string& text) {
+      const auto ids =
+          model->tokenizer.encode(text, {.add_special_tokens = true, .parse_special = true});
+      return ids ? ids->size() : 0;
+    };
+  }
 
   log::configure("stub_workers", log::Level::kWarn);
   net::EventLoop loop;

@@ -19,9 +19,6 @@ namespace {
 const std::vector<double> kSecondsBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
                                          0.5,   1,      2.5,   5,    10,    30,   60,  120};
 
-// Proxies and clients give up on connections that say nothing for half a minute or so.
-constexpr Duration kSilenceMax = std::chrono::seconds(15);
-
 }  // namespace
 
 AnswerMetrics::AnswerMetrics(Metrics& metrics)
@@ -91,6 +88,8 @@ void Answer::start(const std::function<RequestId()>& next_id,
   const auto self = shared_from_this();
   started_ = context_.loop->now();
   context_.book->enter(identity_.id, self);
+  last_written_ = started_;
+  if (request_.api.stream) keep_alive_at(started_ + context_.keep_alive_after);
   response_.on_close([self] {
     if (self->closed_) return;
     self->close(&AnswerMetrics::cancelled, 499, "client_left");
@@ -143,7 +142,6 @@ void Answer::open_stream() {
   headers.emplace_back("x-accel-buffering", "no");
   response_.start(200, "text/event-stream; charset=utf-8", headers);
   last_written_ = context_.loop->now();
-  keep_alive();
 }
 
 void Answer::write(std::string_view bytes) {
@@ -151,13 +149,26 @@ void Answer::write(std::string_view bytes) {
   response_.write(bytes);
 }
 
-// One timer a stream, set anew only when it runs out: tokens cost nothing.
+// One timer a stream, set anew only when it runs out: tokens cost nothing. A request that no P has
+// taken yet says nothing: it may still be told 429.
 void Answer::keep_alive() {
-  if (context_.loop->now() - last_written_ >= kSilenceMax) write(": keep-alive\n\n");
-  keep_alive_ = context_.loop->call_at(last_written_ + kSilenceMax,
-                                       [weak = std::weak_ptr(shared_from_this())] {
-                                         if (const auto self = weak.lock()) self->keep_alive();
-                                       });
+  const Time now = context_.loop->now();
+  if (now - last_written_ < context_.keep_alive_after)
+    return keep_alive_at(last_written_ + context_.keep_alive_after);
+  if (!stream_open_ && std::ranges::none_of(choices_, [this](const Choice& choice) {
+        const auto record = context_.driver->record(choice.id);
+        return !record || record->phase != policy::RequestPhase::kWaitingPrefill;
+      }))
+    return keep_alive_at(now + context_.keep_alive_after / 16);
+  open_stream();
+  write(": keep-alive\n\n");
+  keep_alive_at(now + context_.keep_alive_after);
+}
+
+void Answer::keep_alive_at(Time when) {
+  keep_alive_ = context_.loop->call_at(when, [weak = std::weak_ptr(shared_from_this())] {
+    if (const auto self = weak.lock()) self->keep_alive();
+  });
 }
 
 void Answer::open_choice(std::size_t index, std::string& out) {

@@ -37,6 +37,7 @@ struct AnswerContext {
   AnswerMetrics* metrics = nullptr;
   Access* access = nullptr;
   RequestBook* book = nullptr;
+  Duration keep_alive_after{};  // a stream that is silent for so long says that it lives
 };
 
 // Who asked, when and how, as it was when the request came in.
@@ -84,6 +85,7 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
   void open_choice(std::size_t index, std::string& out);
   void write(std::string_view bytes);
   void keep_alive();
+  void keep_alive_at(Time when);
   void fail(const protocol::ApiError& error, Counter AnswerMetrics::* counter);
   void complete();
   void cancel_all();

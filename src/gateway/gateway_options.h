@@ -25,6 +25,9 @@ struct GatewayOptions {
   Tokens context_max;
   Duration ttft_limit{std::chrono::seconds(30)};
   Duration request_limit{std::chrono::seconds(600)};
+  // A stream that is silent for so long gets a comment: proxies and clients give up on connections
+  // that say nothing for half a minute or so.
+  Duration keep_alive_after{std::chrono::seconds(15)};
   policy::DispatcherOptions dispatcher;
   std::string access_file;            // keys and tenants; empty: none are asked for
   CertificatePaths certificate;       // empty: without TLS

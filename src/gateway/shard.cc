@@ -339,7 +339,13 @@ void Shard::answer(Incoming incoming, protocol::ApiResult<PreparedRequest> prepa
       (incoming.kind == ApiRequest::Kind::kChat ? "chatcmpl-" : "cmpl-") + to_string(next_id());
   identity.model = options_.model_name;
   identity.created = unix_seconds();
-  const AnswerContext context{&loop_, &driver_, context_.model, &answer_metrics_, &access_, &book_};
+  const AnswerContext context{.loop = &loop_,
+                              .driver = &driver_,
+                              .model = context_.model,
+                              .metrics = &answer_metrics_,
+                              .access = &access_,
+                              .book = &book_,
+                              .keep_alive_after = context_.options->keep_alive_after};
   const Time received = incoming.arrival.received;
   const auto running =
       std::make_shared<Answer>(context, std::move(*prepared), std::move(identity),
