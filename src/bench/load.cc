@@ -21,7 +21,8 @@ struct Request {
   Request(bool streamed, bool numbered) : checker(streamed, numbered) {}
   net::HttpClient::CallId call = 0;
   Time due{};
-  Time first{};
+  Time first{}, last{};  // tokens
+  std::vector<double> gap_ms;
   int status = 0;
   TokenChecker checker;
 };
@@ -53,6 +54,7 @@ class Load {
     result_.length = loop_.now() - start_;
     std::ranges::sort(result_.ttft_ms);
     std::ranges::sort(result_.e2e_ms);
+    std::ranges::sort(result_.gap_ms);
     std::ranges::sort(result_.late_ms);
     return std::move(result_);
   }
@@ -80,9 +82,15 @@ class Load {
     };
     handlers.on_data = [this, id](std::string_view bytes) {
       Request& request = requests_.at(id);
-      const bool waiting = request.checker.tokens() == 0;
+      const auto before = request.checker.tokens();
       request.checker.feed(bytes);
-      if (waiting && request.checker.tokens() > 0) request.first = loop_.now();
+      const auto after = request.checker.tokens();
+      if (after == before) return;
+      if (before == 0) request.first = loop_.now();
+      // Those that come together come at once.
+      if (before > 0) request.gap_ms.push_back(to_ms(loop_.now() - request.last));
+      request.gap_ms.resize(after - 1);
+      request.last = loop_.now();
     };
     handlers.on_end = [this, id](const Status& outcome) { end(id, outcome); };
     Request& request =
@@ -108,6 +116,8 @@ class Load {
       if (result_.failure.empty()) result_.failure = failure;
     } else {
       const Time first = options_.streamed ? request.first : now;
+      if (options_.streamed)
+        result_.gap_ms.insert(result_.gap_ms.end(), request.gap_ms.begin(), request.gap_ms.end());
       result_.ttft_ms.push_back(to_ms(first - request.due));
       result_.e2e_ms.push_back(to_ms(now - request.due));
     }

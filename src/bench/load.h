@@ -44,6 +44,7 @@ struct LoadOptions {
 struct LoadResult {
   std::vector<double> ttft_ms;  // due to first token
   std::vector<double> e2e_ms;   // due to the answer's end
+  std::vector<double> gap_ms;   // one token to the next, of all streams
   std::vector<double> late_ms;  // due to sent: this client's own share of the above
   std::uint64_t sent = 0;
   std::uint64_t failed = 0;

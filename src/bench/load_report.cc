@@ -39,22 +39,26 @@ double tokens(const Round& round) { return static_cast<double>(round.load.tokens
 }  // namespace
 
 std::string latency_table(const std::vector<TargetRounds>& targets) {
-  constexpr const char* kRow = "{:<22} {:>22} {:>24} {:>22} {:>20}\n";
+  constexpr const char* kRow = "{:<16} {:>22} {:>24} {:>24} {:>22} {:>20}\n";
   const Figure p50 = [](const Round& round) { return load::percentile(round.load.ttft_ms, 0.50); };
   const Figure p99 = [](const Round& round) { return load::percentile(round.load.ttft_ms, 0.99); };
+  const Figure gap = [](const Round& round) { return load::percentile(round.load.gap_ms, 0.99); };
   const Figure late = [](const Round& round) { return load::percentile(round.load.late_ms, 0.99); };
   const Figure cpu = [](const Round& round) {
     return 100 * round.cpu_seconds.value_or(0) / seconds(round);
   };
-  std::string out = fmt::format(kRow, "TTFT in ms", "p50", "p99", "sent late p99", "% of a core");
+  std::string out = fmt::format(kRow, "TTFT in ms", "p50", "p99", "p99 token to token",
+                                "sent late p99", "% of a core");
   for (const TargetRounds& target : targets) {
     const bool measured = !target.rounds.empty() && target.rounds.front().cpu_seconds;
     out += fmt::format(kRow, target.name, cell(target, p50, 3), cell(target, p99, 3),
-                       cell(target, late, 3), measured ? cell(target, cpu, 1) : "-");
+                       cell(target, gap, 3), cell(target, late, 3),
+                       measured ? cell(target, cpu, 1) : "-");
   }
   for (std::size_t i = 1; i < targets.size(); ++i) {
-    out += fmt::format(kRow, targets[i].name + " adds", added(targets[i], targets[0], p50),
-                       added(targets[i], targets[0], p99), "", "");
+    out +=
+        fmt::format(kRow, targets[i].name + " adds", added(targets[i], targets[0], p50),
+                    added(targets[i], targets[0], p99), added(targets[i], targets[0], gap), "", "");
   }
   return out;
 }
