@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from harness import prompts, streams
-from harness.processes import wait_until
+from harness.processes import resident_mib, wait_until
 
 TTFT_LIMIT_S = 1.0
 # One prompt and two streams at a time: a hundred clients wait for minutes of work.
@@ -68,11 +68,6 @@ def test_requests_larger_than_the_pool_are_told_so(start_cluster):
     cluster.check_and_end()
 
 
-def rss_mb(pid):
-    with open(f"/proc/{pid}/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
-
-
 def test_huge_prompts_hold_up_nobody(start_cluster):
     """What is longer than the context is refused without being read to its end, and bodies that
     wait are bounded, whether their clients stay or leave."""
@@ -102,7 +97,7 @@ def test_huge_prompts_hold_up_nobody(start_cluster):
             thread.join()
         assert small.status_code in (200, 429), small.text
         assert took < 10 * cluster.program.patience, took
-        assert rss_mb(pid) < 600 * cluster.program.patience
+        assert resident_mib(pid) < 600 * cluster.program.patience
     wait_until(lambda: httpx.get(f"{cluster.gateway}/health").json()["requests_in_flight"] == 0, 20,
                "what was left behind is dropped")
     refused = httpx.post(f"{cluster.gateway}/v1/completions", content=words, timeout=60).json()

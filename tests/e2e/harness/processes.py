@@ -99,3 +99,8 @@ def unmapped(names):
         except OSError:
             continue
     return {name for name in names if name not in used and (_SHARED_MEMORY / name).exists()}
+
+
+def resident_mib(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
