@@ -82,7 +82,7 @@ frontend door
 {log_format}
   default_backend servers
 backend servers
-  balance roundrobin
+  balance {balance}
   http-reuse always
 {servers}
 """
@@ -119,7 +119,7 @@ def write_haproxy(options, listener, files):
     # A stream takes two descriptors; some are left for listeners and pipes.
     (options.folder / "haproxy.cfg").write_text(HAPROXY.format(
         connections=(files - 200) // 2, log=log, listener=listener.fileno(), log_format=log_format,
-        servers=servers))
+        balance=options.balance, servers=servers))
     return ["-db", "-f", f"{options.folder}/haproxy.cfg"], {}
 
 
@@ -131,6 +131,8 @@ def main():
     parser.add_argument("--log", help="a line for each request; otherwise none are written")
     parser.add_argument("--idle", type=int, default=512,
                         help="nginx: connections to the servers that are kept while idle")
+    parser.add_argument("--balance", choices=("roundrobin", "leastconn"), default="roundrobin",
+                        help="HAProxy: which server is next")
     parser.add_argument("--plain", action="store_true",
                         help="nginx: as when its user never heard of streams (HTTP/1.0, buffered)")
     options = parser.parse_args()
