@@ -13,6 +13,8 @@ namespace pd::net {
 namespace {
 
 constexpr int kReadsPerWake = 8;
+// A write buffer above this is given back when it is empty.
+constexpr std::size_t kOutKeptBytesMax = 64 * 1024;
 
 Error unavailable(std::string message) {
   return Error{ErrorCode::kUnavailable, std::move(message)};
@@ -67,7 +69,7 @@ void ClientConnection::connect_to_next() {
       continue;
     }
     socket_ = StreamSocket(std::move(*socket));
-    watch_peer(socket_.fd(), options_.vanished_after);
+    watch_peer(socket_.fd(), call_->vanished_after);
     auto watch = FdWatch::create(loop_, socket_.fd(),
                                  {.on_readable = [this] { on_readable(); },
                                   .on_writable = [this] { on_writable(); },
@@ -136,7 +138,7 @@ void ClientConnection::reuse(std::shared_ptr<ClientCall> call) {
 void ClientConnection::prepare(std::shared_ptr<ClientCall> call) {
   phase_ = Phase::kBusy;
   call_ = std::move(call);
-  parser_.emplace(options_.response_limits, call_->head_request);
+  parser_.emplace(options_.response_limits, call_->head_request, call_->upgrade);
   sent_ = 0;
   request_begun_ = false;
   timer_.set(std::nullopt);
@@ -174,6 +176,35 @@ void ClientConnection::send_more() {
   move_deadline();
 }
 
+void ClientConnection::send(std::string_view bytes) {
+  if (phase_ != Phase::kUpgraded) return;
+  out_.append(bytes);
+  if (std::exchange(flush_scheduled_, true)) return;
+  loop_.post([weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self || self->phase_ != Phase::kUpgraded) return;
+    self->flush_scheduled_ = false;
+    self->flush();
+  });
+}
+
+void ClientConnection::flush() {
+  while (sent_ < out_.size()) {
+    const IoResult put = socket_.transmit(std::string_view(out_).substr(sent_));
+    // What the server said before it closed comes first.
+    if (put.outcome == IoOutcome::kError) return on_readable();
+    if (put.outcome == IoOutcome::kWouldBlock) {
+      watch_.arm_writable();
+      if (sent_ > out_.size() / 2) out_.erase(0, std::exchange(sent_, 0));
+      return;
+    }
+    sent_ += put.bytes;
+  }
+  out_.clear();
+  sent_ = 0;
+  if (out_.capacity() > kOutKeptBytesMax) std::string().swap(out_);
+}
+
 void ClientConnection::move_deadline() {
   if (awaiting_acknowledgement_) return timer_.set(loop_.now() + options_.stale_after);
   if (call_->read_timeout) return timer_.set(loop_.now() + *call_->read_timeout);
@@ -186,6 +217,7 @@ void ClientConnection::on_writable() {
   if (phase_ == Phase::kHandshake) return shake_hands();
   if (socket_.receive_waits_to_write()) on_readable();
   if (phase_ == Phase::kBusy) send_more();
+  if (phase_ == Phase::kUpgraded) flush();
 }
 
 void ClientConnection::on_readable() {
@@ -199,6 +231,13 @@ void ClientConnection::on_readable() {
       break;
     }
     if (got.outcome != IoOutcome::kDone) return on_end_of_stream(got.error_number);
+    if (phase_ == Phase::kUpgraded) {
+      const std::shared_ptr<ClientCall> call = call_;  // a callback may cancel it
+      if (call->handlers.on_data) call->handlers.on_data({buffer.data(), got.bytes});
+      if (phase_ == Phase::kClosed) return;
+      if (got.bytes < buffer.size()) break;
+      continue;
+    }
     if (phase_ == Phase::kIdle || !request_begun_) return on_unasked_bytes();
     consume({buffer.data(), got.bytes});
     if (phase_ == Phase::kClosed) return;
@@ -223,7 +262,7 @@ void ClientConnection::consume(std::string_view input) {
     sent_ = 0;
   }
   move_deadline();
-  while (phase_ == Phase::kBusy && call_) {
+  while ((phase_ == Phase::kBusy || phase_ == Phase::kUpgraded) && call_) {
     const ResponseParser::Event event = parser_->next(input);
     if (event == ResponseParser::Event::kMore) return;
     if (event == ResponseParser::Event::kEnd) return finish_call(!input.empty());
@@ -240,9 +279,14 @@ void ClientConnection::consume(std::string_view input) {
 bool ClientConnection::deliver(ResponseParser::Event event) {
   const std::shared_ptr<ClientCall> call = call_;  // a callback may cancel it
   if (event == ResponseParser::Event::kHead) {
+    if (parser_->status() == 101) {
+      phase_ = Phase::kUpgraded;
+      sent_ = 0;
+      timer_.set(std::nullopt);
+    }
     if (call->handlers.on_head) call->handlers.on_head(parser_->status(), parser_->headers());
   } else {
-    call->response_bytes += parser_->data().size();
+    if (phase_ != Phase::kUpgraded) call->response_bytes += parser_->data().size();
     if (call->response_bytes > call->response_bytes_max) {
       fail({ErrorCode::kTooLarge, fmt::format("the response of {} is over {} bytes",
                                               to_string(address_), call->response_bytes_max)});
@@ -257,6 +301,11 @@ void ClientConnection::on_end_of_stream(int error_number) {
   if (phase_ == Phase::kIdle) {
     close(/*reset=*/false);
     return owner_.idle_closed(*this);
+  }
+  if (phase_ == Phase::kUpgraded && call_) {
+    return fail(unavailable(fmt::format("{} closed the connection{}{}", to_string(address_),
+                                        error_number != 0 ? ": " : "",
+                                        error_number != 0 ? std::strerror(error_number) : "")));
   }
   if (phase_ != Phase::kBusy || !call_ || !parser_) return;
   if (error_number == 0 && parser_->finish() == ResponseParser::Event::kEnd) {

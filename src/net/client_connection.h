@@ -1,5 +1,5 @@
-// One connection to a server: carries one call at a time, and lies idle between them. Internal to
-// net.
+// One connection to a server: carries one call at a time, and lies idle between them; or changes to
+// another protocol and is that call's for good. Internal to net.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,8 @@ struct ClientCall {
   HttpAddress address;
   std::string wire;  // head and body as sent; dropped when the response begins
   bool head_request = false;
+  bool upgrade = false;
+  Duration vanished_after{};
   bool idempotent = false;
   bool retried = false;
   Duration connect_timeout{};
@@ -59,13 +61,15 @@ class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
   void open(std::shared_ptr<ClientCall> call);
   // Sends `call` on this idle connection.
   void reuse(std::shared_ptr<ClientCall> call);
+  // On a connection that has changed to another protocol: at the end of the loop's turn.
+  void send(std::string_view bytes);
   // Lets go of everything without a report. `reset`: tell the server at once.
   void close(bool reset);
 
   const HttpAddress& address() const { return address_; }
 
  private:
-  enum class Phase { kResolving, kConnecting, kHandshake, kBusy, kIdle, kClosed };
+  enum class Phase { kResolving, kConnecting, kHandshake, kBusy, kIdle, kUpgraded, kClosed };
 
   void connect_to_next();
   void on_connected();
@@ -73,6 +77,7 @@ class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
   void prepare(std::shared_ptr<ClientCall> call);
   void begin_call();
   void send_more();
+  void flush();
   void on_readable();
   void on_unasked_bytes();
   void on_writable();
@@ -97,7 +102,9 @@ class ClientConnection : public std::enable_shared_from_this<ClientConnection> {
   DeadlineTimer timer_;
   std::shared_ptr<ClientCall> call_;
   std::optional<ResponseParser> parser_;
-  std::size_t sent_ = 0;        // of call_->wire
+  std::size_t sent_ = 0;  // of call_->wire, or of out_
+  std::string out_;       // kUpgraded: to be written, from sent_ on
+  bool flush_scheduled_ = false;
   bool request_begun_ = false;  // a byte of it has been sent
   bool used_before_ = false;
   bool awaiting_acknowledgement_ = false;

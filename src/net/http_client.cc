@@ -39,11 +39,16 @@ Result<std::string> request_bytes(const HttpCall& call) {
     }
     const std::string lower_case = to_lower(name);
     if (lower_case == "content-length" || lower_case == "transfer-encoding" ||
-        lower_case == "connection") {
+        lower_case == "connection" || lower_case == "upgrade") {
       return invalid(fmt::format("header {} is set by the client itself", lower_case));
     }
     has_host = has_host || lower_case == "host";
     wire.append(name).append(": ").append(value).append("\r\n");
+  }
+  if (!call.upgrade.empty()) {
+    if (!is_token(call.upgrade) || !call.body.empty())
+      return invalid("a call with an upgrade names one protocol and has no body");
+    wire.append("connection: upgrade\r\nupgrade: ").append(call.upgrade).append("\r\n");
   }
   if (!has_host) wire.append("host: ").append(to_string(call.address)).append("\r\n");
   if (!call.body.empty() || call.method == "POST" || call.method == "PUT") {
@@ -61,6 +66,7 @@ struct HttpClient::Impl : ClientConnectionOwner, std::enable_shared_from_this<Ht
   CallId start(HttpCall call, HttpCallHandlers handlers);
   void place(std::shared_ptr<ClientCall> call, bool fresh);
   void cancel(CallId id);
+  void send(CallId id, std::string_view bytes);
   void cancel_all();
   std::shared_ptr<ClientConnection> take_idle(const HttpAddress& address);
 
@@ -99,13 +105,16 @@ HttpClient::CallId HttpClient::Impl::start(HttpCall call, HttpCallHandlers handl
   started->address = std::move(call.address);
   started->wire = std::move(*wire);
   started->head_request = call.method == "HEAD";
+  started->upgrade = !call.upgrade.empty();
+  started->vanished_after = call.vanished_after.value_or(options.vanished_after);
   started->idempotent = is_idempotent(call.method);
   started->connect_timeout = call.connect_timeout;
   started->read_timeout = call.read_timeout;
   started->response_bytes_max =
       static_cast<std::uint64_t>(std::max<Bytes::rep>(call.response_bytes_max.value(), 0));
   started->handlers = std::move(handlers);
-  place(std::move(started), /*fresh=*/false);
+  const bool fresh = started->upgrade;
+  place(std::move(started), fresh);
   return id;
 }
 
@@ -172,6 +181,10 @@ void HttpClient::Impl::cancel(CallId id) {
   if (!node.empty()) node.mapped()->close(/*reset=*/true);
 }
 
+void HttpClient::Impl::send(CallId id, std::string_view bytes) {
+  if (const auto it = under_way.find(id); it != under_way.end()) it->second->send(bytes);
+}
+
 void HttpClient::Impl::cancel_all() {
   refused.clear();
   for (const auto& [id, connection] : std::exchange(under_way, {})) connection->close(true);
@@ -191,6 +204,8 @@ HttpClient::CallId HttpClient::call(HttpCall call, HttpCallHandlers handlers) {
 }
 
 void HttpClient::cancel(CallId call) { impl_->cancel(call); }
+
+void HttpClient::send(CallId call, std::string_view bytes) { impl_->send(call, bytes); }
 
 HttpClient::CallId HttpClient::fetch(HttpCall call, std::function<void(Result<Whole>)> done) {
   auto whole = std::make_shared<Whole>();

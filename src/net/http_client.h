@@ -45,6 +45,12 @@ struct HttpCall {
   // Longest silence: no byte of the request taken and none of the response arrived; nullopt: none.
   std::optional<Duration> read_timeout;
   Bytes response_bytes_max{64 * 1024 * 1024};
+  // Another protocol to change to, as the field Upgrade names it; on a connection of its own. When
+  // the server agrees (on_head with 101) the connection carries bytes both ways, HttpClient::send()
+  // and on_data, until either side closes it.
+  std::string upgrade;
+  // Instead of HttpClientOptions::vanished_after, for a call with `upgrade`.
+  std::optional<Duration> vanished_after;
 };
 
 // Callbacks of one call, in this order: on_head once, on_data any number of times, on_end exactly
@@ -86,6 +92,9 @@ class HttpClient {
   // peer's system has not acknowledged the whole request, or the method is idempotent.
   CallId call(HttpCall call, HttpCallHandlers handlers);
   void cancel(CallId call);  // resets its connection; no callback runs afterwards
+  // After on_head with 101. What is sent in one turn of the loop leaves in one system call at its
+  // end. Bounded by the caller: what the peer does not take waits here.
+  void send(CallId call, std::string_view bytes);
 
   // A whole response in one callback.
   struct Whole {

@@ -37,6 +37,10 @@ void append_response_head(std::string& out, const ResponseHead& head) {
   if (head.content_length) {
     fmt::format_to(std::back_inserter(out), "content-length: {}\r\n", *head.content_length);
   }
+  if (!head.upgrade.empty()) {
+    out.append("connection: upgrade\r\n");
+    append_field(out, "upgrade", head.upgrade);
+  }
   if (head.chunked) out.append("transfer-encoding: chunked\r\n");
   if (head.close) out.append("connection: close\r\n");
   if (head.keep_alive) out.append("connection: keep-alive\r\n");

@@ -15,6 +15,7 @@ namespace pd::net {
 struct ResponseHead {
   int status = 200;
   std::string_view content_type{};  // empty: no such header
+  std::string_view upgrade{};       // of a 101: the protocol that it changes to
   const std::vector<Header>* extra = nullptr;
   std::optional<std::uint64_t> content_length{};
   bool chunked = false;

@@ -89,8 +89,10 @@ class ResponseParser {
   };
 
   // `head_request`: the request was HEAD, so no body follows whatever the fields say.
-  ResponseParser(const HttpLimits& limits, bool head_request)
-      : limits_(&limits), head_request_(head_request) {}
+  // `upgrade`: the request asked for another protocol. A 101 is then the head, and every byte
+  // behind it data, until the server closes.
+  ResponseParser(const HttpLimits& limits, bool head_request, bool upgrade = false)
+      : limits_(&limits), head_request_(head_request), upgrade_(upgrade) {}
 
   // Takes bytes from the front of `input` up to the next event.
   Event next(std::string_view& input);
@@ -114,6 +116,7 @@ class ResponseParser {
 
   const HttpLimits* limits_;
   bool head_request_;
+  bool upgrade_;
   State state_ = State::kStatusLine;
   bool bytes_seen_ = false;
   bool keep_alive_ = false;

@@ -15,6 +15,10 @@ void HttpResponse::start(int status, std::string_view content_type,
                          const std::vector<Header>& extra_headers) {
   impl_->start(status, content_type, extra_headers);
 }
+void HttpResponse::upgrade(std::string_view protocol,
+                           std::function<void(std::string_view)> on_bytes) {
+  impl_->upgrade(protocol, std::move(on_bytes));
+}
 void HttpResponse::write(std::string_view bytes) { impl_->write(bytes); }
 void HttpResponse::end() { impl_->end(); }
 void HttpResponse::abort() { impl_->abort(); }
@@ -89,6 +93,20 @@ void HttpResponse::Impl::start(int status, std::string_view content_type,
                                .keep_alive = http_1_0 && !connection->close_after_,
                                .date = connection->context_->date.at(std::time(nullptr))});
   queue(std::string_view(bytes).substr(head_bytes_sent));
+}
+
+void HttpResponse::Impl::upgrade(std::string_view protocol,
+                                 std::function<void(std::string_view)> bytes_came) {
+  if (!open() || started) return;
+  started = true;
+  on_bytes = std::make_shared<std::function<void(std::string_view)>>(std::move(bytes_came));
+  connection->close_after_ = true;
+  std::string bytes;
+  append_response_head(bytes, {.status = 101,
+                               .upgrade = protocol,
+                               .date = connection->context_->date.at(std::time(nullptr))});
+  queue(std::string_view(bytes).substr(head_bytes_sent));
+  connection->upgraded();
 }
 
 void HttpResponse::Impl::write(std::string_view bytes) {

@@ -37,6 +37,10 @@ class HttpResponse {
              const std::vector<Header>& extra_headers = {});
   void write(std::string_view bytes);
   void end();
+  // Answers 101: from here on the connection carries bytes both ways, write() and `on_bytes`, until
+  // either side ends it; no limit on what it carries but write_buffer_max. Only for a request that
+  // asks for it (HttpRequest::asks_for()). `on_bytes` is never called from inside this call.
+  void upgrade(std::string_view protocol, std::function<void(std::string_view)> on_bytes);
   // Cuts the connection: after start(), the only honest way to say that the rest will not come.
   // Calls no on_close.
   void abort();

@@ -3,7 +3,14 @@
 #include <algorithm>
 #include <array>
 
+#include "net/http_grammar.h"
+
 namespace pd::net {
+
+bool HttpRequest::asks_for(std::string_view protocol) const {
+  return method == "GET" && body.empty() && equal_ignoring_case(header("upgrade"), protocol) &&
+         list_has(header("connection"), "upgrade");
+}
 
 std::string_view reason_phrase(int status) {
   struct Phrase {

@@ -26,6 +26,8 @@ struct HttpRequest {
     }
     return {};
   }
+  // It offers to change to this protocol, and to nothing else.
+  bool asks_for(std::string_view protocol) const;
   std::string_view path() const { return std::string_view(target).substr(0, target.find('?')); }
 };
 

@@ -109,7 +109,12 @@ bool ResponseParser::read_status_line(std::string_view line) {
 }
 
 ResponseParser::Event ResponseParser::end_head() {
-  if (status_ == 101) return fail("the server switched protocols unasked");
+  if (status_ == 101) {
+    if (!upgrade_) return fail("the server switched protocols unasked");
+    state_ = State::kUntilClose;
+    keep_alive_ = false;
+    return Event::kHead;
+  }
   if (status_ < 200) {
     state_ = State::kStatusLine;
     headers_.clear();

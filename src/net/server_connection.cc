@@ -110,6 +110,7 @@ void ServerConnection::on_readable() {
 bool ServerConnection::accepts_input() const {
   switch (phase_) {
     case Phase::kReading:
+    case Phase::kUpgraded:
     case Phase::kLingering:
       return true;
     case Phase::kResponding:
@@ -124,6 +125,12 @@ bool ServerConnection::accepts_input() const {
 
 void ServerConnection::take_input(std::string_view bytes) {
   if (phase_ == Phase::kReading) return parse(bytes);
+  if (phase_ == Phase::kUpgraded && backlog_.empty()) {
+    const auto response = response_.lock();
+    const auto on_bytes = response ? response->on_bytes : nullptr;
+    if (on_bytes) (*on_bytes)(bytes);
+    return;
+  }
   if (phase_ != Phase::kLingering) backlog_.append(bytes);
 }
 
@@ -153,6 +160,18 @@ void ServerConnection::parse(std::string_view bytes) {
   update_deadline();
 }
 
+// What came behind the request waits for the loop's next turn: the handler is still being told.
+void ServerConnection::upgraded() {
+  phase_ = Phase::kUpgraded;
+  update_deadline();
+  loop_.post([self = shared_from_this()] {
+    if (self->phase_ != Phase::kUpgraded) return;
+    const std::string before = std::exchange(self->backlog_, {});
+    if (!before.empty()) self->take_input(before);
+    if (self->phase_ == Phase::kUpgraded) self->watch_.arm_readable();
+  });
+}
+
 void ServerConnection::count_body(std::size_t bytes) {
   context_->holdings->body_bytes += bytes - body_counted_;  // modulo 2^64, which a sum bears
   body_counted_ = bytes;
@@ -179,6 +198,7 @@ void ServerConnection::begin_response() {
 // shows both alike until we send a byte (docs/decisions/half-closed-clients.md).
 void ServerConnection::on_end_of_input() {
   input_ended_ = true;
+  if (phase_ == Phase::kUpgraded) return close(/*reset=*/false, /*tell_handler=*/true);
   if (phase_ == Phase::kReading || phase_ == Phase::kLingering) {
     return close(/*reset=*/false, /*tell_handler=*/false);
   }
@@ -297,6 +317,7 @@ void ServerConnection::response_flushed() {
   if (const auto response = response_.lock()) {
     response->on_close = nullptr;
     response->on_drained = nullptr;
+    response->on_bytes = nullptr;
   }
   response_.reset();
   if (close_after_ || (input_ended_ && backlog_.empty())) return linger();
@@ -373,6 +394,7 @@ void ServerConnection::close(bool reset, bool tell_handler) {
   if (!response) return;
   response->connection = nullptr;
   response->on_drained = nullptr;
+  response->on_bytes = nullptr;
   const std::function<void()> on_close = std::exchange(response->on_close, nullptr);
   if (!tell_handler) response->loop = nullptr;
   if (response->ended || !tell_handler) return;

@@ -83,6 +83,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void on_readable();
   void on_writable();
   void take_input(std::string_view bytes);
+  void upgraded();
   bool accepts_input() const;
   void parse(std::string_view bytes);
   void count_body(std::size_t bytes);
@@ -106,6 +107,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     kHandshake,   // of TLS
     kReading,     // between requests or inside one
     kResponding,  // a handler has the response; input is kept for later
+    kUpgraded,    // the same, and input is the handler's
     kFlushing,    // the response has ended, not all of it is written
     kLingering,   // we have ended our side and throw away what still comes
     kClosed,
@@ -140,6 +142,7 @@ struct HttpResponse::Impl {
   void send(int status, std::string_view content_type, std::string_view body,
             const std::vector<Header>& extra_headers);
   void start(int status, std::string_view content_type, const std::vector<Header>& extra_headers);
+  void upgrade(std::string_view protocol, std::function<void(std::string_view)> on_bytes);
   void write(std::string_view bytes);
   void end();
   void abort();
@@ -159,6 +162,8 @@ struct HttpResponse::Impl {
   std::size_t head_bytes_sent = 0;
   std::function<void()> on_close;
   std::function<void()> on_drained;
+  // After upgrade(). Shared with the call under way, which may end all of this.
+  std::shared_ptr<std::function<void(std::string_view)>> on_bytes;
 };
 
 }  // namespace pd::net
