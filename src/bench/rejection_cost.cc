@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "bench/process_use.h"
+#include "legs/leg_channel.h"
 #include "net/http_client.h"
 #include "protocol/pd_messages.h"
 #include "protocol/topology.h"
@@ -33,9 +34,17 @@ struct Flags {
 
 class Asker {
  public:
-  Asker(net::EventLoop& loop, net::HttpAddress address, std::string secret,
+  Asker(net::EventLoop& loop, const net::HttpAddress& address, const std::string& secret,
         std::uint64_t layout_hash, int tokens)
-      : loop_(loop), client_(loop), address_(std::move(address)), secret_(std::move(secret)) {
+      : loop_(loop),
+        client_(loop),
+        channel_(client_, address, secret,
+                 {.on_frame =
+                      [this](const protocol::LegFrame& frame) {
+                        if (frame.leg == request_.id) on_frame(frame.frame);
+                      },
+                  .on_read = [] {},
+                  .on_lost = [this](const Error& lost) { decide(std::unexpected(lost)); }}) {
     request_.layout_hash = layout_hash;
     request_.deadline_ms = 60'000;
     for (int i = 0; i < tokens; ++i) request_.prompt.push_back(TokenId(10 + i % 100));
@@ -43,42 +52,29 @@ class Asker {
   // True: accepted, and held until this ends. False: rejected.
   Result<bool> ask() {
     request_.id = {{static_cast<std::uint64_t>(::getpid()), ++number_}, 1};  // of this run
-    net::HttpCall call;
-    call.address = address_;
-    call.target = "/pd/v1/prefill";
-    call.headers = {{"authorization", "Bearer " + secret_}};
-    call.body = protocol::encode(request_);
-    std::optional<Result<bool>> verdict;
-    auto reader = std::make_shared<protocol::FrameReader>();
-    net::HttpCallHandlers handlers;
-    handlers.on_data = [&, reader](std::string_view bytes) {
-      if (verdict) return;
-      reader->feed(bytes);
-      const auto frame = reader->next();
-      if (!frame) verdict = std::unexpected(frame.error());
-      if (!frame || !*frame) return;
-      if (const auto* fault = std::get_if<protocol::Fault>(&**frame))
-        verdict = error(ErrorCode::kUnavailable, fault->message);
-      else
-        verdict = std::holds_alternative<protocol::Accepted>(**frame);
-      loop_.stop();
-    };
-    handlers.on_end = [&, reader](const Status& ended) {
-      if (verdict || ended) return;
-      verdict = std::unexpected(ended.error());
-      loop_.stop();
-    };
-    client_.call(std::move(call), std::move(handlers));
+    verdict_.reset();
+    channel_.start(request_);
     loop_.run();
-    return *verdict;
+    return *verdict_;
   }
 
  private:
+  void on_frame(const protocol::Frame& frame) {
+    if (verdict_) return;
+    if (const auto* fault = std::get_if<protocol::Fault>(&frame))
+      return decide(error(ErrorCode::kUnavailable, fault->message));
+    decide(std::holds_alternative<protocol::Accepted>(frame));
+  }
+  void decide(Result<bool> verdict) {
+    verdict_ = std::move(verdict);
+    loop_.stop();
+  }
+
   net::EventLoop& loop_;
   net::HttpClient client_;
-  net::HttpAddress address_;
-  std::string secret_;
+  legs::LegChannel channel_;
   protocol::PrefillRequest request_;
+  std::optional<Result<bool>> verdict_;
   std::uint64_t number_ = 0;
 };
 

@@ -18,7 +18,7 @@ Stepper::~Stepper() {
   if (timer_) loop_.cancel(*timer_);
 }
 
-void Stepper::add(net::HttpResponse response, Emit emit) {
+void Stepper::add(std::optional<net::HttpResponse> response, Emit emit) {
   Stream stream{std::move(response), std::move(emit)};
   if (pace_.step == Duration{0}) return run_freely(std::make_shared<Stream>(std::move(stream)));
   streams_.push_back(std::move(stream));
@@ -41,8 +41,8 @@ void Stepper::run_freely(const std::shared_ptr<Stream>& stream) {
   const auto again = [this, stream, alive = alive_] {
     if (*alive) run_freely(stream);
   };
-  if (stream->response.unsent() > kUnsentMax)
-    stream->response.on_drained(again);
+  if (stream->response && stream->response->unsent() > kUnsentMax)
+    stream->response->on_drained(again);
   else
     loop_.post(again);
 }

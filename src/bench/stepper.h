@@ -28,12 +28,13 @@ class Stepper {
   Stepper(const Stepper&) = delete;
   Stepper& operator=(const Stepper&) = delete;
 
-  // The first token comes with the next step. `response` is what `emit` writes to.
-  void add(net::HttpResponse response, Emit emit);
+  // The first token comes with the next step. `response` is what `emit` writes to; none: a channel,
+  // which is never waited for.
+  void add(std::optional<net::HttpResponse> response, Emit emit);
 
  private:
   struct Stream {
-    net::HttpResponse response;
+    std::optional<net::HttpResponse> response;
     Emit emit;
   };
   void step();

@@ -19,12 +19,6 @@ constexpr Duration kSoon = std::chrono::milliseconds(1);
 // As large as a descriptor of a real P over shared memory.
 constexpr std::size_t kDescriptorBytes = 256;
 
-std::string frame_bytes(const protocol::Frame& frame) {
-  std::string out;
-  protocol::append_frame(out, frame);
-  return out;
-}
-
 // Opaque to the gateway: the key, padded.
 std::string descriptor_of(std::uint64_t key) {
   std::string out = to_hex(key);
@@ -48,7 +42,11 @@ Result<std::unique_ptr<StubWorker>> StubWorker::create(net::EventLoop& loop, Stu
                                                        const StubOptions& options) {
   std::unique_ptr<StubWorker> worker(new StubWorker(loop, handoffs, options));
   auto server = net::HttpServer::create(
-      loop, {.host = options.host, .port = options.port},
+      loop,
+      // A channel holds the tokens of all its legs, and they come as fast as they can.
+      {.host = options.host,
+       .port = options.port,
+       .limits = {.write_buffer_max = Bytes(32 * 1024 * 1024)}},
       [raw = worker.get()](net::HttpRequest request, net::HttpResponse response) {
         raw->handle(std::move(request), std::move(response));
       });
@@ -58,7 +56,16 @@ Result<std::unique_ptr<StubWorker>> StubWorker::create(net::EventLoop& loop, Stu
 }
 
 StubWorker::StubWorker(net::EventLoop& loop, StubHandoffs& handoffs, const StubOptions& options)
-    : loop_(loop), handoffs_(handoffs), options_(options), answers_(loop, options.pace) {}
+    : loop_(loop),
+      handoffs_(handoffs),
+      options_(options),
+      answers_(loop, options.pace),
+      legs_({[this](protocol::PrefillRequest request, legs::LegReply reply) {
+               begin_prefill(std::move(request), std::move(reply));
+             },
+             [this](protocol::DecodeRequest request, legs::LegReply reply) {
+               begin_decode(std::move(request), std::move(reply));
+             }}) {}
 
 StubWorker::~StubWorker() {
   *alive_ = false;
@@ -68,15 +75,13 @@ StubWorker::~StubWorker() {
 void StubWorker::handle(net::HttpRequest request, net::HttpResponse response) {
   const std::string_view path = request.path();
   if (request.method == "POST") {
-    if (path == "/pd/v1/prefill") return handle_prefill(request, std::move(response));
-    if (path == "/pd/v1/decode") return handle_decode(request, std::move(response));
-    if (path == "/pd/v1/tokens") return handle_tokens(request, response);
     if (path == "/pd/v1/renew") return handle_renew(request, response);
     if (path == "/v1/chat/completions")
       return handle_generation(NumberedTokens::Kind::kChat, request, std::move(response));
     if (path == "/v1/completions")
       return handle_generation(NumberedTokens::Kind::kCompletion, request, std::move(response));
   }
+  if (path == "/pd/v1/legs") return legs_.take(request, std::move(response));
   if (path == "/v1/models") {
     return response.send(
         200, "application/json",
@@ -105,23 +110,20 @@ void StubWorker::after(Duration time, std::function<void()> work) {
 
 // ---- as P ----
 
-void StubWorker::handle_prefill(const net::HttpRequest& request, net::HttpResponse response) {
-  auto message = protocol::decode_prefill_request(request.body);
-  if (!message) return response.send(400, "text/plain", message.error().message);
-  response.start(200, "application/octet-stream");
-  if (static_cast<int>(prefills_.size()) >= options_.slots || prefills_.contains(message->id)) {
+void StubWorker::begin_prefill(protocol::PrefillRequest request, legs::LegReply reply) {
+  if (static_cast<int>(prefills_.size()) >= options_.slots || prefills_.contains(request.id)) {
     ++rejected_;
-    response.write(frame_bytes(busy_for(time_until_a_slot())));
-    return response.end();
+    return reply.finish(busy_for(time_until_a_slot()));
   }
   ++taken_;
-  response.write(frame_bytes(protocol::Accepted{}));
-  response.on_close([this, alive = alive_, id = message->id] {
+  reply.send(protocol::Accepted{});
+  reply.on_close([this, alive = alive_, id = request.id] {
     if (*alive) release(id, Released::Why::kCancelled);
   });
-  const Duration time = prefill_time(message->prompt.size() + message->emitted.size());
-  prefills_.emplace(message->id, Prefill{std::move(response), 0, loop_.now() + time});
-  after(time, [this, message = std::move(*message)] { hand_out(message); });
+  const Duration time = prefill_time(request.prompt.size() + request.emitted.size());
+  prefills_.emplace(request.id, Prefill{std::move(reply), 0, loop_.now() + time});
+  if (time == Duration{0}) return hand_out(request);
+  after(time, [this, request = std::move(request)] { hand_out(request); });
 }
 
 Duration StubWorker::time_until_a_slot() const {
@@ -146,8 +148,9 @@ void StubWorker::hand_out(const protocol::PrefillRequest& request) {
     });
     prefilled.descriptor = descriptor_of(held.key);
   }
-  held.response.write(frame_bytes(prefilled));
-  held.response.write(last ? NumberedTokens::last_frame(index) : answers_.tokens().frame(index));
+  held.reply.send(prefilled);
+  held.reply.send_encoded(last ? NumberedTokens::last_frame(index)
+                               : answers_.tokens().frame(index));
   if (last) release(request.id, Released::Why::kFinished);
 }
 
@@ -155,61 +158,37 @@ void StubWorker::release(const AttemptId& id, Released::Why why) {
   auto node = prefills_.extract(id);
   if (node.empty()) return;
   handoffs_.drop(node.mapped().key);
-  node.mapped().response.write(frame_bytes(Released{why}));
-  node.mapped().response.end();
+  node.mapped().reply.finish(Released{why});
 }
 
 // ---- as D ----
 
-void StubWorker::handle_decode(const net::HttpRequest& request, net::HttpResponse response) {
-  auto message = protocol::decode_decode_request(request.body);
-  if (!message) return response.send(400, "text/plain", message.error().message);
-  const auto key = key_of(message->descriptor);
-  response.start(200, "application/octet-stream");
-  const auto end_with = [&response](const protocol::Frame& frame) {
-    response.write(frame_bytes(frame));
-    response.end();
-  };
-  const AttemptId id = message->id;
+void StubWorker::begin_decode(protocol::DecodeRequest request, legs::LegReply reply) {
+  const auto key = key_of(request.descriptor);
+  const AttemptId id = request.id;
   if (static_cast<int>(decodes_.size()) >= options_.places || decodes_.contains(id))
-    return end_with(busy_for(kSoon));
+    return reply.finish(busy_for(kSoon));
   if (!key || !handoffs_.pull(*key))
-    return end_with(protocol::Fault{ErrorCode::kUnavailable, "no stub holds this descriptor"});
-  response.write(frame_bytes(protocol::Accepted{}));
-  response.write(frame_bytes(protocol::Joined{0, 0, 1}));
+    return reply.finish(protocol::Fault{ErrorCode::kUnavailable, "no stub holds this descriptor"});
+  reply.send(protocol::Accepted{});
+  reply.send(protocol::Joined{0, 0, 1});
   decodes_.insert(id);
-  response.on_close([this, alive = alive_, id] {
+  reply.on_close([this, alive = alive_, id] {
     if (*alive) decodes_.erase(id);
   });
-  // As a real D: all but the last on the gateway's token stream.
-  const auto stream = token_streams_.find(message->session);
-  const bool shared = stream != token_streams_.end();
-  net::HttpResponse tokens = shared ? stream->second : response;
-  std::string leg;
-  if (shared) protocol::append_leg(leg, id);
-  answers_.stepper().add(
-      response,
-      [this, id, response, tokens, leg, next = static_cast<std::uint32_t>(message->emitted.size()),
-       count = count_of(message->sampling.max_tokens)](int burst) mutable {
-        if (!response.open()) return false;
-        for (; burst > 0 && next + 1 < count; --burst)
-          tokens.write(leg + std::string(answers_.tokens().frame(next++)));
-        if (burst == 0) return true;
-        response.write(NumberedTokens::last_frame(next));
-        response.end();
-        decodes_.erase(id);
-        return false;
-      });
-}
-
-void StubWorker::handle_tokens(const net::HttpRequest& request, net::HttpResponse& response) {
-  const auto message = protocol::decode_token_stream_request(request.body);
-  if (!message) return response.send(400, "text/plain", message.error().message);
-  response.start(200, "application/octet-stream");
-  response.on_close([this, alive = alive_, session = message->session] {
-    if (*alive) token_streams_.erase(session);
-  });
-  token_streams_.insert_or_assign(message->session, response);
+  const auto held = std::make_shared<legs::LegReply>(std::move(reply));
+  answers_.stepper().add(std::nullopt,
+                         [this, id, held, next = static_cast<std::uint32_t>(request.emitted.size()),
+                          count = count_of(request.sampling.max_tokens)](int burst) mutable {
+                           if (!held->open()) return false;
+                           for (; burst > 0 && next + 1 < count; --burst)
+                             held->send_encoded(answers_.tokens().frame(next++));
+                           if (burst == 0) return true;
+                           held->send_encoded(NumberedTokens::last_frame(next));
+                           held->end();
+                           decodes_.erase(id);
+                           return false;
+                         });
 }
 
 void StubWorker::handle_renew(const net::HttpRequest& request, net::HttpResponse& response) {

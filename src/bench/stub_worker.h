@@ -3,7 +3,7 @@
 // OpenAI API itself, which is what a client sees with no gateway in between, and what makes it
 // usable behind any other router. Loop thread only.
 //
-//   POST /pd/v1/prefill, /pd/v1/decode, /pd/v1/tokens, /pd/v1/renew     as a worker
+//   GET /pd/v1/legs, POST /pd/v1/renew     as a worker
 //   POST /v1/chat/completions, /v1/completions           as a server; GET /v1/models, /health
 //   GET  /metrics                                        prompts taken and rejected
 //
@@ -21,6 +21,7 @@
 
 #include "base/result.h"
 #include "bench/openai_answers.h"
+#include "legs/leg_server.h"
 #include "net/event_loop.h"
 #include "net/http_server.h"
 #include "protocol/pd_messages.h"
@@ -75,7 +76,7 @@ class StubWorker {
 
  private:
   struct Prefill {
-    net::HttpResponse response;
+    legs::LegReply reply;
     std::uint64_t key = 0;  // of what it holds; 0: not computed yet
     Time computed{};        // when its first token is due
   };
@@ -88,11 +89,10 @@ class StubWorker {
 
   StubWorker(net::EventLoop& loop, StubHandoffs& handoffs, const StubOptions& options);
   void handle(net::HttpRequest request, net::HttpResponse response);
-  void handle_prefill(const net::HttpRequest& request, net::HttpResponse response);
+  void begin_prefill(protocol::PrefillRequest request, legs::LegReply reply);
   void hand_out(const protocol::PrefillRequest& request);
   void release(const protocol::AttemptId& id, protocol::Released::Why why);
-  void handle_decode(const net::HttpRequest& request, net::HttpResponse response);
-  void handle_tokens(const net::HttpRequest& request, net::HttpResponse& response);
+  void begin_decode(protocol::DecodeRequest request, legs::LegReply reply);
   void handle_renew(const net::HttpRequest& request, net::HttpResponse& response);
   void handle_generation(NumberedTokens::Kind kind, const net::HttpRequest& request,
                          net::HttpResponse response);
@@ -110,7 +110,7 @@ class StubWorker {
   std::deque<Queued> queue_;
   int computing_ = 0;  // of those that came as a server's
   std::uint64_t taken_ = 0, rejected_ = 0;
-  std::map<std::uint64_t, net::HttpResponse> token_streams_;  // by session
+  legs::LegServer legs_;
   std::unique_ptr<net::HttpServer> server_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

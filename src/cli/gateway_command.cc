@@ -35,14 +35,14 @@ int cores() {
   return std::clamp(CPU_COUNT(&usable), 1, 128);
 }
 
-// A request in flight has one connection to its client and up to two to instances; so many clients
-// are let in that those already here can be served to the end.
+// So many clients are let in that those already here can be served to the end: the rest of the
+// descriptors is for instances, a channel and a call or two to each from every loop.
 int connections_within_limit(int configured) {
   constexpr rlim_t kOthers = 64;  // listener, log, control plane
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return configured;
   const rlim_t clients =
-      limit.rlim_cur > 2 * kOthers ? (limit.rlim_cur - kOthers) / 3 : kOthers / 3;
+      limit.rlim_cur > 2 * kOthers ? (limit.rlim_cur - kOthers) / 8 * 7 : kOthers / 3;
   if (clients >= static_cast<rlim_t>(configured)) return configured;
   log::warn("[gateway] connections_max: {} with the limit of {} descriptors (ulimit -n), not {}",
             clients, limit.rlim_cur, configured);

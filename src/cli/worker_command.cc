@@ -39,7 +39,9 @@ Result<worker::WorkerOptions> worker_options(const WorkerFlags& flags,
   out.boot = BootId(random_bits() | 1);  // 0 means none
   out.seed = random_bits();
   out.http.host = config.worker.host;
-  out.http.limits.body_bytes_max = Bytes(64 * 1024 * 1024);  // a prompt of millions of tokens
+  out.http.limits.body_bytes_max = Bytes(64 * 1024 * 1024);
+  // The channel of a gateway carries the tokens of all its legs, and the largest frame.
+  out.http.limits.write_buffer_max = Bytes(32 * 1024 * 1024);
   // A gateway keeps its connections; it closes idle ones before this.
   out.http.limits.idle_timeout = std::chrono::minutes(5);
   out.model = model_options(config, *path);

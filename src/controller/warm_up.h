@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "legs/leg_channel.h"
 #include "net/event_loop.h"
 #include "net/http_client.h"
 #include "protocol/pd_messages.h"
@@ -27,29 +28,21 @@ class WarmUpRun : public std::enable_shared_from_this<WarmUpRun> {
  public:
   WarmUpRun(net::EventLoop& loop, net::HttpClient& http, WarmUpPlan plan,
             std::function<void(Status)> done);
-  ~WarmUpRun();
   void start();
 
  private:
-  void open(std::uint32_t attempt, const net::HttpAddress& address, const char* target,
-            std::string body);
-  void on_bytes(std::uint32_t attempt, std::string_view bytes);
+  legs::LegChannelObserver observe(std::uint32_t attempt, const char* role);
   void on_frame(std::uint32_t attempt, const protocol::Frame& frame);
   void start_decode(const std::vector<TokenId>& emitted);
   void finish(Status status);
 
-  struct Leg {
-    net::HttpClient::CallId call = 0;
-    protocol::FrameReader reader;
-    bool concluded = false;
-  };
   net::EventLoop& loop_;
-  net::HttpClient& http_;
   WarmUpPlan plan_;
   std::function<void(Status)> done_;
   protocol::SamplingParams sampling_;
   std::string descriptor_;
-  Leg legs_[2];  // prefill: attempt 1, decode: attempt 2
+  legs::LegChannel prefill_, decode_;  // attempts 1 and 2
+  bool concluded_[2] = {false, false};
 };
 
 }  // namespace pd::controller

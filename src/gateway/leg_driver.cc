@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "base/log.h"
-#include "base/rng.h"
 #include "base/text.h"
 
 namespace pd::gateway {
@@ -16,18 +15,6 @@ namespace pd::gateway {
 using policy::LegNumber;
 
 namespace {
-
-constexpr Duration kMissingTokensMax = std::chrono::seconds(1);
-
-// Two gateways must not have the same on an instance, nor 0.
-std::uint64_t session_of(std::uint64_t seed) { return counter_random(seed, 0x746f6b656e73) | 1; }
-
-}  // namespace
-
-namespace {
-
-// For a worker to end a stream when all has been said; P has to hear from D first.
-constexpr Duration kStreamEndMax = std::chrono::seconds(2);
 
 policy::DecodeRoom room_of(const protocol::Room& stated) {
   return {.requests = stated.requests,
@@ -69,43 +56,51 @@ LegDriver::LegDriver(net::EventLoop& loop, net::HttpClient& http,
       http_(http),
       dispatcher_(options),
       secret_(std::move(secret)),
-      counters_(metrics, gauge_labels),
-      token_streams_(
-          loop, http, secret_, session_of(options.seed),
-          [this](const protocol::LegFrame& frame) { on_leg_frame(frame); },
-          [this] {
-            if (std::exchange(tokens_changed_, false)) pump();
-          }) {}
+      counters_(metrics, gauge_labels) {}
 
 LegDriver::~LegDriver() {
   if (timer_at_) loop_.cancel(timer_);
-  for (const auto& [id, running] : jobs_) {
-    for (const auto& [number, leg] : running.legs) http_.cancel(leg.call);
-  }
   for (const auto call : renewals_) http_.cancel(call);
-  for (const auto& [due, call] : ending_) http_.cancel(call);
-  if (!ending_.empty()) loop_.cancel(ending_timer_);
 }
 
 void LegDriver::on_topology(const protocol::Topology& topology) {
   layout_hash_ = topology.layout_hash;
   std::vector<policy::Member> members;
-  addresses_.clear();
-  std::map<WorkerId, net::HttpAddress> decoders;
+  std::map<WorkerId, net::HttpAddress> instances;
   for (const protocol::Instance& instance : topology.instances) {
     auto address = net::parse_address(instance.address);
     if (!address) {
       log::error("instance {} has an unusable address '{}'", instance.id.value(), instance.address);
       continue;
     }
-    addresses_[instance.id] = *address;
-    if (instance.role != Role::kPrefill) decoders[instance.id] = *address;
+    instances[instance.id] = *address;
     members.push_back(
         {instance.id, instance.role, instance.slots, instance.batch_places, instance.admits});
   }
-  token_streams_.follow(decoders);
   dispatcher_.on_topology(members, loop_.now());
+  follow(instances);
   pump();
+}
+
+// The legs on a channel that goes have been given up by the dispatcher.
+void LegDriver::follow(const std::map<WorkerId, net::HttpAddress>& instances) {
+  std::erase_if(channels_, [&](const auto& entry) {
+    const auto it = instances.find(entry.first);
+    return it == instances.end() || it->second != entry.second->address();
+  });
+  for (const auto& [worker, address] : instances) {
+    if (channels_.contains(worker)) continue;
+    legs::LegChannelObserver observer;
+    observer.on_frame = [this, worker](const protocol::LegFrame& frame) {
+      on_leg_frame(worker, frame);
+    };
+    observer.on_read = [this] {
+      if (std::exchange(frames_changed_, false)) pump();
+    };
+    observer.on_lost = [this, worker](const Error& error) { on_channel_lost(worker, error); };
+    channels_[worker] =
+        std::make_unique<legs::LegChannel>(http_, address, secret_, std::move(observer));
+  }
 }
 
 void LegDriver::start(Job job, JobObserver observer) {
@@ -164,16 +159,6 @@ std::uint32_t LegDriver::time_left_ms(const Job& job) const {
       std::clamp<std::int64_t>(left, 0, std::numeric_limits<std::uint32_t>::max()));
 }
 
-net::HttpCall LegDriver::call_to(WorkerId worker, const char* target, std::string body) const {
-  net::HttpCall call;
-  call.address = addresses_.at(worker);
-  call.target = target;
-  call.headers = {{"authorization", "Bearer " + secret_},
-                  {"content-type", "application/octet-stream"}};
-  call.body = std::move(body);
-  return call;
-}
-
 // ---- actions ----
 
 void LegDriver::act(const policy::SendPrefill& action) {
@@ -188,8 +173,7 @@ void LegDriver::act(const policy::SendPrefill& action) {
   message.sampling = running.job.sampling;
   // The prompt's own logprobs were delivered by the first prefill.
   if (running.prefilled_once) message.sampling.prompt_logprobs.reset();
-  send(action.request, action.leg, action.worker, "/pd/v1/prefill", true,
-       protocol::encode(message));
+  begin(action.worker, true, message);
   const auto* life = dispatcher_.find(action.request);
   Leg* leg = find(action.request, action.leg);
   if (leg == nullptr || life == nullptr || !life->hedge_leg()) return;
@@ -211,79 +195,51 @@ void LegDriver::act(const policy::SendDecode& action) {
     message.evictions = static_cast<std::uint32_t>(life->evictions());
   message.sampling = running.job.sampling;
   message.descriptor = running.descriptor;
-  message.session = token_streams_.session_at(action.worker);
   for (const auto& [number, leg] : running.legs) {
     if (leg.prefill && leg.worker == action.worker) counters_.whole.add();
   }
-  send(action.request, action.leg, action.worker, "/pd/v1/decode", false,
-       protocol::encode(message));
-  if (Leg* leg = find(action.request, action.leg)) leg->shared = message.session != 0;
+  begin(action.worker, false, message);
 }
 
-void LegDriver::send(RequestId id, LegNumber number, WorkerId worker, const char* target,
-                     bool prefill, std::string body) {
+template <typename Message>
+void LegDriver::begin(WorkerId worker, bool prefill, const Message& message) {
+  const auto& [id, number] = message.id;
   Leg& leg = jobs_.at(id).legs[number];
   leg.worker = worker;
   leg.prefill = prefill;
-  if (!addresses_.contains(worker)) {
-    fault(id, number, {ErrorCode::kUnavailable, "the instance left the group"}, false);
-    return;
-  }
-  net::HttpCallHandlers handlers;
-  handlers.on_head = [this, id, number](int status, const std::vector<net::Header>&) {
-    if (status == 200) return;
-    // Not a stream of frames: the worker refused to read the message at all.
-    fault(id, number,
-          {ErrorCode::kIncompatible, fmt::format("the instance answered HTTP {}", status)}, true);
-  };
-  handlers.on_data = [this, id, number](std::string_view bytes) { on_bytes(id, number, bytes); };
-  handlers.on_end = [this, id, number](const Status& status) { on_stream_end(id, number, status); };
-  const auto call = http_.call(call_to(worker, target, std::move(body)), std::move(handlers));
-  if (Leg* sent = find(id, number)) sent->call = call;
+  const auto channel = channels_.find(worker);
+  if (channel == channels_.end())
+    return fault(id, number, {ErrorCode::kUnavailable, "the instance left the group"}, false);
+  channel->second->start(message);
 }
 
 void LegDriver::act(const policy::Cancel& action) {
   const auto running = jobs_.find(action.request);
-  if (running == jobs_.end()) return;
-  const auto leg = running->second.legs.find(action.leg);
-  if (leg == running->second.legs.end()) return;
-  http_.cancel(leg->second.call);
-  running->second.legs.erase(leg);
+  if (running == jobs_.end() || running->second.legs.erase(action.leg) == 0) return;
+  const auto channel = channels_.find(action.worker);
+  if (channel != channels_.end()) channel->second->cancel({action.request, action.leg});
 }
 
+// Legs that have not been cancelled end by themselves; their frames find no job and do nothing.
 void LegDriver::act(const policy::Finish& action) {
   const auto it = jobs_.find(action.request);
   if (it == jobs_.end()) return;
-  Running running = std::move(it->second);
+  const Running running = std::move(it->second);
   jobs_.erase(it);
-  // Legs that have not been cancelled end by themselves: their callbacks find no job and do
-  // nothing, and their connections are kept.
-  for (const auto& [number, leg] : running.legs) let_end(leg.call);
   running.observer.on_end(action);
 }
 
-void LegDriver::let_end(net::HttpClient::CallId call) {
-  const bool waiting = !ending_.empty();
-  ending_.emplace_back(loop_.now() + kStreamEndMax, call);
-  if (!waiting) look_at_ending();
-}
-
-// Now and then: being a little late costs less than waking up for each call.
-void LegDriver::look_at_ending() {
-  ending_timer_ = loop_.call_at(loop_.now() + kStreamEndMax, [this] { cut_late(); });
-}
-
-void LegDriver::cut_late() {
-  for (; !ending_.empty() && ending_.front().first <= loop_.now(); ending_.pop_front())
-    http_.cancel(ending_.front().second);  // no effect on one that has ended
-  if (!ending_.empty()) look_at_ending();
-}
-
 void LegDriver::act(const policy::Renew& action) {
-  if (!addresses_.contains(action.worker)) return;
+  const auto channel = channels_.find(action.worker);
+  if (channel == channels_.end()) return;
   protocol::LeaseList list;
   for (const auto& held : action.held) list.held.push_back({held.request, held.leg});
-  net::HttpCall call = call_to(action.worker, "/pd/v1/renew", protocol::encode(list));
+  net::HttpCall call;
+  call.address = channel->second->address();
+  call.target = "/pd/v1/renew";
+  call.headers = {{"authorization", "Bearer " + secret_},
+                  {"content-type", "application/octet-stream"}};
+  call.body = protocol::encode(list);
   call.read_timeout =
       std::chrono::seconds(10);  // the dispatcher notices silence long before; this frees the call
   const auto slot = std::make_shared<net::HttpClient::CallId>(0);
@@ -313,56 +269,20 @@ LegDriver::Leg* LegDriver::find(RequestId id, LegNumber number) {
   return leg == running->second.legs.end() ? nullptr : &leg->second;
 }
 
-void LegDriver::on_bytes(RequestId id, LegNumber number, std::string_view bytes) {
-  Leg* leg = find(id, number);
-  if (leg == nullptr || leg->concluded) return;
-  leg->reader.feed(bytes);
-  bool changed = false;
-  while ((leg = find(id, number)) != nullptr && !leg->concluded) {
-    const auto frame = leg->reader.next();
-    if (!frame) {
-      fault(id, number, frame.error(), true);
-      break;
-    }
-    if (!*frame) break;
-    changed |= on_frame(id, number, *leg, **frame);
-  }
-  if (changed) pump();
-}
-
-void LegDriver::on_leg_frame(const protocol::LegFrame& frame) {
+void LegDriver::on_leg_frame(WorkerId worker, const protocol::LegFrame& frame) {
   const RequestId id = frame.leg.request;
-  Leg* leg = find(id, frame.leg.attempt);
-  // Of a leg that was given up meanwhile.
-  if (leg == nullptr || leg->concluded || leg->prefill) return;
-  tokens_changed_ |= on_frame(id, frame.leg.attempt, *leg, frame.frame);
-  leg = find(id, frame.leg.attempt);
-  if (leg == nullptr || !leg->early_end) return;
-  if (leg->early_end->index > jobs_.at(id).emitted.size()) return;
-  const protocol::TokensFrame end = std::move(*leg->early_end);
-  leg->early_end.reset();
-  tokens_changed_ |= on_frame(id, frame.leg.attempt, *leg, end);
-}
-
-// The leg's own stream was read before the token stream: what is missing is there already, or it is
-// lost with that stream.
-void LegDriver::hold_end(RequestId id, LegNumber number, Leg& leg,
-                         const protocol::TokensFrame& tokens) {
-  leg.early_end = tokens;
-  loop_.call_at(loop_.now() + kMissingTokensMax, [alive = std::weak_ptr(alive_), this, id, number] {
-    if (alive.expired()) return;
-    const Leg* late = find(id, number);
-    if (late != nullptr && late->early_end)
-      fault(id, number, {ErrorCode::kUnavailable, "tokens in front of the output's end are lost"},
-            true);
-  });
+  const LegNumber number = frame.leg.attempt;
+  Leg* leg = find(id, number);
+  if (leg == nullptr || leg->worker != worker) return;  // of a leg that was given up meanwhile
+  frames_changed_ |= on_frame(id, number, *leg, frame.frame);
+  leg = find(id, number);
+  if (leg != nullptr && leg->concluded) jobs_.at(id).legs.erase(number);
 }
 
 bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protocol::Frame& frame) {
   const Time now = loop_.now();
   Running& running = jobs_.at(id);
   if (std::holds_alternative<protocol::Accepted>(frame)) {
-    leg.accepted = true;
     dispatcher_.on_accepted(id, number, now);
   } else if (const auto* room = std::get_if<protocol::Room>(&frame)) {
     dispatcher_.on_room(leg.worker, room_of(*room), now);
@@ -373,10 +293,6 @@ bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protoco
     dispatcher_.on_rejected(id, number, std::chrono::microseconds(rejected->retry_after_us), now);
   } else if (const auto* tokens = std::get_if<protocol::TokensFrame>(&frame)) {
     const bool finished = tokens->finish != protocol::FinishReason::kNone;
-    if (finished && leg.shared && tokens->index > running.emitted.size()) {
-      hold_end(id, number, leg, *tokens);
-      return false;
-    }
     if (finished) leg.concluded = true;
     const auto count = static_cast<std::uint32_t>(tokens->ids.size());
     if (!dispatcher_.on_tokens(id, number, tokens->index, count, finished, now)) return true;
@@ -409,33 +325,32 @@ bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protoco
     dispatcher_.on_evicted(id, number, now);
   } else if (const auto* failed = std::get_if<protocol::Fault>(&frame)) {
     fault(id, number, {failed->code, failed->message}, failed->code == ErrorCode::kInternal);
+    return true;
   }
   return true;
 }
 
-void LegDriver::on_stream_end(RequestId id, LegNumber number, const Status& status) {
-  Leg* leg = find(id, number);
-  if (leg == nullptr || (status && leg->early_end)) return;
-  if (!leg->concluded) {
-    fault(id, number,
-          status ? Error{ErrorCode::kUnavailable, "the instance ended the stream without a result"}
-                 : status.error(),
-          true);
+void LegDriver::on_channel_lost(WorkerId worker, const Error& error) {
+  std::vector<protocol::AttemptId> lost;
+  for (const auto& [id, running] : jobs_) {
+    for (const auto& [number, leg] : running.legs) {
+      if (leg.worker == worker) lost.push_back({id, number});
+    }
   }
-  if (const auto running = jobs_.find(id); running != jobs_.end())
-    running->second.legs.erase(number);
+  std::ranges::sort(lost);  // the same order in every run
+  for (const auto& [id, number] : lost) fault(id, number, error, true);
   pump();
 }
 
-void LegDriver::fault(RequestId id, LegNumber number, Error error, bool worker_fault) {
-  Leg* leg = find(id, number);
-  if (leg == nullptr || leg->concluded) return;
-  leg->concluded = true;
+void LegDriver::fault(RequestId id, LegNumber number, const Error& error, bool worker_fault) {
+  const Leg* leg = find(id, number);
+  if (leg == nullptr) return;
   counters_.faults.add();
   log::warn("request {} leg {} on instance {}: {}", to_string(id), number, leg->worker.value(),
             error.message);
+  jobs_.at(id).legs.erase(number);
   dispatcher_.on_fault(id, number, error, worker_fault, loop_.now());
-  pump();
+  pump_again_ = true;
 }
 
 }  // namespace pd::gateway

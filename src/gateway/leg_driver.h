@@ -1,11 +1,10 @@
-// Does what the dispatcher decides: sends prefill and decode legs over HTTP, reads their frames,
-// renews leases, and tells each request's owner what came out. Holds the tokens of every request in
-// flight, because a stream survives its instances (docs/life-of-a-request.md). Contains no
-// decision. Loop thread only.
+// Does what the dispatcher decides: begins prefill and decode legs on the channels to instances,
+// reads their frames, renews leases, and tells each request's owner what came out. Holds the tokens
+// of every request in flight, because a stream survives its instances (docs/life-of-a-request.md).
+// Contains no decision. Loop thread only.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -15,7 +14,7 @@
 #include <vector>
 
 #include "base/metrics.h"
-#include "gateway/token_streams.h"
+#include "legs/leg_channel.h"
 #include "net/event_loop.h"
 #include "net/http_client.h"
 #include "policy/dispatcher.h"
@@ -67,20 +66,14 @@ class LegDriver {
   }
   std::size_t in_flight() const { return jobs_.size(); }
   Duration expected_wait() const { return dispatcher_.expected_wait(loop_.now()); }
-  bool has_workers() const { return !addresses_.empty(); }
+  bool has_workers() const { return !channels_.empty(); }
 
  private:
   struct Leg {
-    net::HttpClient::CallId call = 0;
     WorkerId worker;
     bool prefill = false;
-    bool hedge = false;   // a second prefill beside a slow one
-    bool shared = false;  // its tokens come on the instance's token stream
-    // The end of the output, which came on the leg's own stream before the tokens in front of it.
-    std::optional<protocol::TokensFrame> early_end;
-    bool accepted = false;
-    bool concluded = false;  // said how it ended; the end of its stream is no news
-    protocol::FrameReader reader;
+    bool hedge = false;      // a second prefill beside a slow one
+    bool concluded = false;  // it has said how it ended
     std::string descriptor;  // of the KV that P holds
   };
   struct Running {
@@ -105,22 +98,16 @@ class LegDriver {
   void act(const policy::Cancel& action);
   void act(const policy::Finish& action);
   void act(const policy::Renew& action);
-  void send(RequestId id, policy::LegNumber number, WorkerId worker, const char* target,
-            bool prefill, std::string body);
-  void on_bytes(RequestId id, policy::LegNumber number, std::string_view bytes);
-  void on_leg_frame(const protocol::LegFrame& frame);
-  void hold_end(RequestId id, policy::LegNumber number, Leg& leg,
-                const protocol::TokensFrame& tokens);
+  void follow(const std::map<WorkerId, net::HttpAddress>& instances);
+  template <typename Message>
+  void begin(WorkerId worker, bool prefill, const Message& message);
+  void on_leg_frame(WorkerId worker, const protocol::LegFrame& frame);
   // False: nothing that the dispatcher would act upon has changed.
   bool on_frame(RequestId id, policy::LegNumber number, Leg& leg, const protocol::Frame& frame);
-  void on_stream_end(RequestId id, policy::LegNumber number, const Status& status);
-  void fault(RequestId id, policy::LegNumber number, Error error, bool worker_fault);
-  void let_end(net::HttpClient::CallId call);
-  void look_at_ending();
-  void cut_late();
+  void on_channel_lost(WorkerId worker, const Error& error);
+  void fault(RequestId id, policy::LegNumber number, const Error& error, bool worker_fault);
   Leg* find(RequestId id, policy::LegNumber number);
   std::uint32_t time_left_ms(const Job& job) const;
-  net::HttpCall call_to(WorkerId worker, const char* target, std::string body) const;
 
   net::EventLoop& loop_;
   net::HttpClient& http_;
@@ -128,16 +115,10 @@ class LegDriver {
   std::string secret_;
   Counters counters_;
   std::uint64_t layout_hash_ = 0;
-  std::map<WorkerId, net::HttpAddress> addresses_;
-  std::unordered_map<RequestId, Running> jobs_;  // looked up for every token
+  std::map<WorkerId, std::unique_ptr<legs::LegChannel>> channels_;  // to the group's members
+  std::unordered_map<RequestId, Running> jobs_;                     // looked up for every token
   std::set<net::HttpClient::CallId> renewals_;
-  TokenStreams token_streams_;
-  std::shared_ptr<char> alive_ = std::make_shared<char>();  // timers that nobody cancels look at it
-  bool tokens_changed_ = false;  // what came on them is news for the dispatcher
-  // Calls of ended jobs, whose workers have only the end of the stream to send, and when they must
-  // have; most have by then.
-  std::deque<std::pair<Time, net::HttpClient::CallId>> ending_;
-  net::EventLoop::TimerId ending_timer_ = 0;  // while there are any
+  bool frames_changed_ = false;  // what one read has brought is news for the dispatcher
   net::EventLoop::TimerId timer_ = 0;
   std::optional<Time> timer_at_;
   bool pumping_ = false;

@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "legs/leg_server.h"
 #include "net/http_server.h"
 
 namespace pd::gateway {
@@ -14,56 +15,46 @@ using namespace std::chrono_literals;
 using protocol::FinishReason;
 using protocol::TokensFrame;
 
-// Answers both verbs on one port. Tokens come on the legs' own streams unless it is made with one
-// for all.
+// An instance that answers each leg as the test says.
 class ScriptedWorker {
  public:
-  using Script = std::function<void(int leg, net::HttpResponse response)>;  // the 1st, 2nd ... leg
-  struct TokenStream {
-    std::optional<net::HttpResponse> response;
-    void say(std::uint32_t attempt, const protocol::Frame& frame) {
-      std::string bytes;
-      protocol::append_leg(bytes, {kRequest, attempt});
-      protocol::append_frame(bytes, frame);
-      response->write(bytes);
-    }
-  };
+  using Reply = std::shared_ptr<legs::LegReply>;
+  using Script = std::function<void(int leg, Reply reply)>;  // the 1st, 2nd ... leg
   static constexpr RequestId kRequest{1, 2};
 
-  ScriptedWorker(net::EventLoop& loop, Script on_prefill, Script on_decode,
-                 TokenStream* token_stream = nullptr) {
+  ScriptedWorker(net::EventLoop& loop, Script on_prefill, Script on_decode)
+      : legs_({[this, on_prefill = std::move(on_prefill)](const protocol::PrefillRequest&,
+                                                          legs::LegReply reply) {
+                 on_prefill(++prefills_, std::make_shared<legs::LegReply>(std::move(reply)));
+               },
+               [this, on_decode = std::move(on_decode)](const protocol::DecodeRequest&,
+                                                        legs::LegReply reply) {
+                 on_decode(++decodes_, std::make_shared<legs::LegReply>(std::move(reply)));
+               }}) {
     auto server = net::HttpServer::create(
-        loop, {},
-        [this, token_stream, on_prefill = std::move(on_prefill), on_decode = std::move(on_decode)](
-            const net::HttpRequest& request, net::HttpResponse response) {
-          if (request.path() == "/pd/v1/tokens") {
-            if (token_stream == nullptr) return response.send(404, "text/plain", "");
-            response.start(200, "application/octet-stream");
-            token_stream->response = response;
-            return;
+        loop, {}, [this](const net::HttpRequest& request, net::HttpResponse response) {
+          if (request.path() == "/pd/v1/legs") {
+            channel_ = response;
+            return legs_.take(request, std::move(response));
           }
-          if (request.path() == "/pd/v1/renew")
-            return response.send(200, "application/octet-stream",
-                                 protocol::encode(protocol::LeaseAnswer{}));
-          response.start(200, "application/octet-stream");
-          request.path() == "/pd/v1/prefill" ? on_prefill(++prefills_, response)
-                                             : on_decode(++decodes_, response);
+          response.send(200, "application/octet-stream", protocol::encode(protocol::LeaseAnswer{}));
         });
     EXPECT_TRUE(server);
     server_ = std::move(*server);
   }
   std::string address() const { return "127.0.0.1:" + std::to_string(server_->port()); }
+  net::HttpResponse& channel() { return *channel_; }  // the one that came last
 
  private:
+  legs::LegServer legs_;
+  std::optional<net::HttpResponse> channel_;
   std::unique_ptr<net::HttpServer> server_;
   int prefills_ = 0;
   int decodes_ = 0;
 };
 
-void say(net::HttpResponse& response, const std::vector<protocol::Frame>& frames) {
-  std::string bytes;
-  for (const auto& frame : frames) protocol::append_frame(bytes, frame);
-  response.write(bytes);
+void say(const ScriptedWorker::Reply& reply, const std::vector<protocol::Frame>& frames) {
+  for (const auto& frame : frames) reply->send(frame);
 }
 
 TokensFrame tokens(std::uint32_t index, std::vector<TokenId> ids,
@@ -120,20 +111,20 @@ class LegDriverTest : public ::testing::Test {
 };
 
 ScriptedWorker::Script prefill_from(std::vector<TokenId> first_of_leg) {
-  return [first = std::move(first_of_leg)](int leg, net::HttpResponse response) {
+  return [first = std::move(first_of_leg)](int leg, const ScriptedWorker::Reply& reply) {
     const auto index = static_cast<std::uint32_t>(leg - 1);
-    say(response, {protocol::Accepted{}, protocol::Prefilled{"kv"},
-                   tokens(index * 2, {first.at(index)}), protocol::Released{}});
-    response.end();
+    say(reply,
+        {protocol::Accepted{}, protocol::Prefilled{"kv"}, tokens(index * 2, {first.at(index)})});
+    reply->finish(protocol::Released{});
   };
 }
 
 TEST_F(LegDriverTest, TokensOfManyFramesInOneReadAllCount) {
   const ScriptedWorker prefill(loop_, prefill_from({10}), {});
-  const ScriptedWorker decode(loop_, {}, [](int, net::HttpResponse response) {
-    say(response, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11}), tokens(2, {12, 13}),
-                   tokens(4, {14}, FinishReason::kLength)});
-    response.end();
+  const ScriptedWorker decode(loop_, {}, [](int, const ScriptedWorker::Reply& reply) {
+    say(reply, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11}), tokens(2, {12, 13}),
+                tokens(4, {14}, FinishReason::kLength)});
+    reply->end();
   });
   const Outcome out = run(prefill, decode);
   EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
@@ -141,157 +132,135 @@ TEST_F(LegDriverTest, TokensOfManyFramesInOneReadAllCount) {
   EXPECT_EQ(driver_.in_flight(), 0U);
 }
 
-class TokenStreamTest : public LegDriverTest {
- protected:
-  // On the second leg's streams; on the fourth, after a fault, everything on its own.
-  Outcome run_with(ScriptedWorker::Script first_decode) {
-    const ScriptedWorker prefill(loop_, prefill_from({10, 14}), {});
-    const ScriptedWorker decode(
-        loop_, {},
-        [&first_decode](int leg, net::HttpResponse response) {
-          if (leg == 1) return first_decode(leg, std::move(response));
-          say(response,
-              {protocol::Accepted{}, protocol::Joined{}, tokens(3, {15}, FinishReason::kLength)});
-          response.end();
-        },
-        &stream_);
-    // The stream stands before the request comes.
-    driver_.on_topology(
-        {.revision = 1,
-         .instances = {{WorkerId(1), BootId(1), prefill.address(), Role::kPrefill, 4},
-                       {WorkerId(2), BootId(2), decode.address(), Role::kDecode, 0, 4}}});
-    loop_.call_at(loop_.now() + 30ms, [this] { loop_.stop(); });
-    loop_.run();
-    EXPECT_TRUE(stream_.response);
-    return run(prefill, decode);
-  }
-  void after(Duration pause, std::function<void()> work) {
-    loop_.call_at(loop_.now() + pause, std::move(work));
-  }
-  ScriptedWorker::TokenStream stream_;
-  const std::vector<TokenId> expected_{10, 11, 12, 13};
-};
-
-TEST_F(TokenStreamTest, TokensComeOnItAndTheEndOnTheLegsOwn) {
-  const Outcome out = run_with([this](int, net::HttpResponse response) {
-    say(response, {protocol::Accepted{}, protocol::Joined{}});
-    stream_.say(2, tokens(1, {11}));
-    stream_.say(2, tokens(2, {12}));
-    stream_.say(9, tokens(1, {99}));  // of a leg that was given up long ago
-    after(20ms, [response]() mutable {
-      say(response, {tokens(3, {13}, FinishReason::kLength)});
-      response.end();
-    });
+// What had been written and was never read is gone with the channel.
+TEST_F(LegDriverTest, AChannelThatBreaksPlacesItsLegsAgainWithoutATokenLostOrDoubled) {
+  const ScriptedWorker prefill(loop_, prefill_from({10, 12}), {});
+  std::optional<ScriptedWorker> decode;
+  ScriptedWorker::Reply kept;
+  decode.emplace(loop_, ScriptedWorker::Script{}, [&](int leg, const ScriptedWorker::Reply& reply) {
+    if (leg == 1) {
+      kept = reply;
+      return say(reply, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11})});
+    }
+    say(reply, {protocol::Accepted{}, protocol::Joined{}, tokens(3, {13}, FinishReason::kLength)});
+    reply->end();
   });
+  on_token_ = [&](TokenId id) {
+    if (id == 11) decode->channel().abort();
+  };
+  const Outcome out = run(prefill, *decode);
   EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
-  EXPECT_EQ(out.ids, expected_);
+  EXPECT_EQ(out.ids, (std::vector<TokenId>{10, 11, 12, 13}));
 }
 
-TEST_F(TokenStreamTest, AnEndThatIsReadBeforeItsTokensWaitsForThem) {
-  const Outcome out = run_with([this](int, net::HttpResponse response) {
-    say(response,
-        {protocol::Accepted{}, protocol::Joined{}, tokens(3, {13}, FinishReason::kLength)});
-    response.end();
-    after(20ms, [this] { stream_.say(2, tokens(1, {11})); });
-    after(40ms, [this] { stream_.say(2, tokens(2, {12})); });
+TEST_F(LegDriverTest, GarbageOnAChannelEndsItAndNoRequest) {
+  const ScriptedWorker prefill(loop_, prefill_from({10, 12}), {});
+  std::optional<ScriptedWorker> decode;
+  decode.emplace(loop_, ScriptedWorker::Script{}, [&](int leg, const ScriptedWorker::Reply& reply) {
+    say(reply, {protocol::Accepted{}, protocol::Joined{}});
+    if (leg == 1) {
+      say(reply, {tokens(1, {11})});
+      decode->channel().write(std::string(64, '\xff'));
+      return;
+    }
+    say(reply, {tokens(3, {13}, FinishReason::kLength)});
+    reply->end();
   });
+  const Outcome out = run(prefill, *decode);
   EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
-  EXPECT_EQ(out.ids, expected_);
-  EXPECT_LT(out.took, 500ms);
+  EXPECT_EQ(out.ids, (std::vector<TokenId>{10, 11, 12, 13}));
 }
 
-TEST_F(TokenStreamTest, TokensThatAreLostWithItPlaceTheRequestAgain) {
-  const Outcome out = run_with([this](int, net::HttpResponse response) {
-    stream_.say(2, tokens(1, {11}));
-    after(20ms, [this, response]() mutable {
-      stream_.response->abort();
-      // What D had written to it is gone; it goes on with the leg's own stream.
-      say(response,
-          {protocol::Accepted{}, protocol::Joined{}, tokens(9, {19}, FinishReason::kLength)});
-      response.end();
+// A leg number that is not held any more, and one of an instance that it does not run on.
+TEST_F(LegDriverTest, FramesOfOtherLegsChangeNothing) {
+  std::optional<ScriptedWorker> prefill;
+  prefill.emplace(
+      loop_,
+      [&](int leg, const ScriptedWorker::Reply& reply) {
+        std::string bytes;
+        for (const std::uint32_t attempt : {2U, 9U}) {
+          protocol::append_leg(bytes, {ScriptedWorker::kRequest, attempt});
+          protocol::append_frame(bytes, tokens(1, {99}));
+        }
+        prefill_from({10})(leg, reply);
+        prefill->channel().write(bytes);
+      },
+      ScriptedWorker::Script{});
+  const ScriptedWorker decode(loop_, {}, [&](int, const ScriptedWorker::Reply& reply) {
+    std::string bytes;
+    protocol::append_leg(bytes, {ScriptedWorker::kRequest, 2});
+    protocol::append_frame(bytes, tokens(1, {98}));
+    prefill->channel().write(bytes);
+    say(reply, {protocol::Accepted{}, protocol::Joined{}});
+    loop_.call_at(loop_.now() + 20ms, [reply] {
+      say(reply, {tokens(1, {11}, FinishReason::kLength)});
+      reply->end();
     });
   });
+  const Outcome out = run(*prefill, decode);
   EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
-  EXPECT_EQ(out.ids, (std::vector<TokenId>{10, 11, 14, 15}));
-}
-
-TEST_F(TokenStreamTest, GarbageOnItEndsItAndNoRequest) {
-  const Outcome out = run_with([this](int, net::HttpResponse response) {
-    stream_.response->write(std::string(25, '\xff'));
-    after(20ms, [response]() mutable {
-      say(response, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11, 12}),
-                     tokens(3, {13}, FinishReason::kLength)});
-      response.end();
-    });
-  });
-  EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
-  EXPECT_EQ(out.ids, expected_);
+  EXPECT_EQ(out.ids, (std::vector<TokenId>{10, 11}));
 }
 
 // P hears from D that it may let go, and D may be done before P has said so.
-TEST_F(LegDriverTest, APrefillWhoseKvWasPulledEndsByItselfAndKeepsItsConnection) {
-  net::HttpResponse held{nullptr};
-  bool cut = false;
+TEST_F(LegDriverTest, APrefillWhoseKvWasPulledEndsByItselfAndIsNotCancelled) {
+  ScriptedWorker::Reply held;
+  bool cancelled = false;
   const ScriptedWorker prefill(
       loop_,
-      [&](int, net::HttpResponse response) {
-        response.on_close([&cut] { cut = true; });
-        say(response, {protocol::Accepted{}, protocol::Prefilled{"kv"}, tokens(0, {10})});
-        held = std::move(response);
+      [&](int, const ScriptedWorker::Reply& reply) {
+        reply->on_close([&cancelled] { cancelled = true; });
+        say(reply, {protocol::Accepted{}, protocol::Prefilled{"kv"}, tokens(0, {10})});
+        held = reply;
       },
       {});
-  const ScriptedWorker decode(loop_, {}, [](int, net::HttpResponse response) {
-    say(response,
-        {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11}, FinishReason::kLength)});
-    response.end();
+  const ScriptedWorker decode(loop_, {}, [](int, const ScriptedWorker::Reply& reply) {
+    say(reply, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11}, FinishReason::kLength)});
+    reply->end();
   });
-  for (int i = 0; i < 2; ++i) {
-    const Outcome out = run(prefill, decode);
-    EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
-    say(held, {protocol::Released{}});
-    held.end();
-    loop_.call_at(loop_.now() + 20ms, [this] { loop_.stop(); });
-    loop_.run();
-    EXPECT_EQ(http_.calls_under_way(), 0);
-  }
-  EXPECT_FALSE(cut);
+  EXPECT_EQ(run(prefill, decode).end.why, policy::RequestEnd::Why::kCompleted);
+  EXPECT_TRUE(held->open());
+  held->finish(protocol::Released{});
+  loop_.call_at(loop_.now() + 20ms, [this] { loop_.stop(); });
+  loop_.run();
+  EXPECT_FALSE(cancelled);
   EXPECT_EQ(http_.connections_opened(), 2U);
 }
 
-TEST_F(LegDriverTest, APrefillThatNeverEndsItsStreamIsCutInTheEnd) {
-  net::HttpResponse held{nullptr};
+TEST_F(LegDriverTest, ACancelledRequestGivesUpItsLegs) {
+  int given_up = 0;
+  const auto on_close = [&] {
+    if (++given_up == 2) loop_.stop();
+  };
   const ScriptedWorker prefill(
       loop_,
-      [&](int, net::HttpResponse response) {
-        response.on_close([this] { loop_.stop(); });
-        say(response, {protocol::Accepted{}, protocol::Prefilled{"kv"}, tokens(0, {10})});
-        held = std::move(response);
+      [&](int, const ScriptedWorker::Reply& reply) {
+        reply->on_close([reply, on_close] { on_close(); });
+        say(reply, {protocol::Accepted{}, protocol::Prefilled{"kv"}, tokens(0, {10})});
       },
       {});
-  const ScriptedWorker decode(loop_, {}, [](int, net::HttpResponse response) {
-    say(response,
-        {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11}, FinishReason::kLength)});
-    response.end();
+  const ScriptedWorker decode(loop_, {}, [&](int, const ScriptedWorker::Reply& reply) {
+    reply->on_close([reply, on_close] { on_close(); });
+    say(reply, {protocol::Accepted{}});  // it pulls
+    driver_.cancel(ScriptedWorker::kRequest);
   });
-  EXPECT_EQ(run(prefill, decode).end.why, policy::RequestEnd::Why::kCompleted);
-  EXPECT_EQ(http_.calls_under_way(), 1);
-  loop_.run();  // until P sees its connection go
-  EXPECT_EQ(http_.calls_under_way(), 0);
+  EXPECT_EQ(run(prefill, decode).end.why, policy::RequestEnd::Why::kCancelled);
+  loop_.run();
+  EXPECT_EQ(given_up, 2);
 }
 
 // Tokens alone make no decision due, but a gap among them does: at once, not with the next timer.
 TEST_F(LegDriverTest, AGapInTheTokensPlacesTheRequestAgainAtOnce) {
   const ScriptedWorker prefill(loop_, prefill_from({10, 12}), {});
-  net::HttpResponse kept{nullptr};
-  const ScriptedWorker decode(loop_, {}, [&kept](int leg, net::HttpResponse response) {
+  ScriptedWorker::Reply kept;
+  const ScriptedWorker decode(loop_, {}, [&kept](int leg, const ScriptedWorker::Reply& reply) {
     if (leg == 1) {
-      say(response, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11})});
-      kept = std::move(response);
+      say(reply, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11})});
+      kept = reply;
       return;
     }
-    say(response,
-        {protocol::Accepted{}, protocol::Joined{}, tokens(3, {13}, FinishReason::kLength)});
-    response.end();
+    say(reply, {protocol::Accepted{}, protocol::Joined{}, tokens(3, {13}, FinishReason::kLength)});
+    reply->end();
   });
   // In a read of its own; D goes on as if nothing were wrong.
   on_token_ = [&kept](TokenId id) {

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -189,19 +190,67 @@ Result<Frame> decode_frame(std::uint8_t type, std::string_view payload) {
   return finish(in, std::move(frame), "frame");
 }
 
-constexpr std::size_t kFrameHeaderBytes = 5;
+constexpr std::size_t kHeaderBytes = 5;  // length, type
 constexpr std::size_t kLegBytes = 20;
+// A buffer above this is given back when it is empty.
+constexpr std::size_t kKeptBytesMax = 64 * 1024;
+
+enum class CommandType : std::uint8_t { kPrefill = 1, kDecode = 2, kCancel = 3 };
+
+// Runs `payload`, which appends to `out` and returns the type, and puts the header in front.
+template <typename Payload>
+void append_with_header(std::string& out, Payload&& payload) {
+  const std::size_t start = out.size();
+  out.append(kHeaderBytes, '\0');
+  const auto type = static_cast<char>(payload());
+  const auto length = static_cast<std::uint32_t>(out.size() - start - kHeaderBytes);
+  std::memcpy(out.data() + start, &length, sizeof(length));
+  out[start + 4] = type;
+}
+
+struct Header {
+  std::uint8_t type = 0;
+  std::string_view payload;
+};
+
+// nullopt: more bytes are needed.
+Result<std::optional<Header>> read_header(std::string_view rest, const char* what,
+                                          std::size_t bytes_max) {
+  if (rest.size() < kHeaderBytes) return std::nullopt;
+  std::uint32_t length = 0;
+  std::memcpy(&length, rest.data(), sizeof(length));
+  if (length > bytes_max) {
+    return error(ErrorCode::kInvalidArgument,
+                 fmt::format("{}: length {} over the limit of {}", what, length, bytes_max));
+  }
+  if (rest.size() - kHeaderBytes < length) return std::nullopt;
+  return Header{static_cast<std::uint8_t>(rest[4]), rest.substr(kHeaderBytes, length)};
+}
+
+Result<LegCommand> decode_command(const Header& header) {
+  const auto as_command = [](auto decoded) -> Result<LegCommand> {
+    if (!decoded) return std::unexpected(std::move(decoded.error()));
+    return LegCommand(std::move(*decoded));
+  };
+  switch (static_cast<CommandType>(header.type)) {
+    case CommandType::kPrefill:
+      return as_command(decode_prefill_request(header.payload));
+    case CommandType::kDecode:
+      return as_command(decode_decode_request(header.payload));
+    case CommandType::kCancel: {
+      WireReader in(header.payload);
+      const CancelLeg cancel{read_attempt(in)};
+      return as_command(finish(in, cancel, "cancel"));
+    }
+  }
+  return error(ErrorCode::kInvalidArgument, fmt::format("command: unknown type {}", header.type));
+}
 
 }  // namespace
 
 void append_frame(std::string& out, const Frame& frame) {
-  const std::size_t start = out.size();
-  out.append(kFrameHeaderBytes, '\0');
   WireWriter writer(out);
-  const FrameType type = std::visit(PayloadWriter{writer}, frame);
-  const auto length = static_cast<std::uint32_t>(out.size() - start - kFrameHeaderBytes);
-  std::memcpy(out.data() + start, &length, sizeof(length));
-  out[start + 4] = static_cast<char>(type);
+  append_with_header(out, [&] { return std::visit(PayloadWriter{writer}, frame); });
 }
 
 void append_leg(std::string& out, const AttemptId& leg) {
@@ -209,50 +258,78 @@ void append_leg(std::string& out, const AttemptId& leg) {
   write(writer, leg);
 }
 
-namespace {
-
-void feed_buffer(std::string& buffer, std::size_t& start, std::string_view bytes) {
-  buffer.erase(0, std::exchange(start, 0));
-  buffer.append(bytes);
+void append_command(std::string& out, const PrefillRequest& message) {
+  append_with_header(out, [&] {
+    append(out, message);
+    return CommandType::kPrefill;
+  });
 }
 
-// The frame at the front of `rest`; its size is added to `used`.
-Result<std::optional<Frame>> take_frame(std::string_view rest, std::size_t& used) {
-  if (rest.size() < kFrameHeaderBytes) return std::nullopt;
-  std::uint32_t length = 0;
-  std::memcpy(&length, rest.data(), sizeof(length));
-  if (length > kFrameBytesMax) {
-    return error(ErrorCode::kInvalidArgument,
-                 fmt::format("frame: length {} over the limit of {}", length, kFrameBytesMax));
+void append_command(std::string& out, const DecodeRequest& message) {
+  append_with_header(out, [&] {
+    append(out, message);
+    return CommandType::kDecode;
+  });
+}
+
+void append_command(std::string& out, const CancelLeg& message) {
+  append_with_header(out, [&] {
+    append_leg(out, message.id);
+    return CommandType::kCancel;
+  });
+}
+
+std::string_view PartialMessage::with(std::string_view& input) {
+  if (kept_.empty()) return input;
+  if (!input.empty()) {
+    kept_.erase(0, std::exchange(start_, 0));
+    kept_.append(std::exchange(input, {}));
   }
-  if (rest.size() - kFrameHeaderBytes < length) return std::nullopt;
-  auto frame =
-      decode_frame(static_cast<std::uint8_t>(rest[4]), rest.substr(kFrameHeaderBytes, length));
-  if (!frame) return std::unexpected(frame.error());
-  used += kFrameHeaderBytes + length;
-  return std::optional<Frame>(std::move(*frame));
+  return std::string_view(kept_).substr(start_);
 }
 
-}  // namespace
-
-void FrameReader::feed(std::string_view bytes) { feed_buffer(buffer_, start_, bytes); }
-
-Result<std::optional<Frame>> FrameReader::next() {
-  return take_frame(std::string_view(buffer_).substr(start_), start_);
+void PartialMessage::used(std::string_view& input, std::size_t bytes) {
+  if (kept_.empty()) return input.remove_prefix(bytes);
+  start_ += bytes;
+  if (start_ < kept_.size()) return;
+  kept_.clear();
+  start_ = 0;
+  if (kept_.capacity() > kKeptBytesMax) std::string().swap(kept_);
 }
 
-void LegFrameReader::feed(std::string_view bytes) { feed_buffer(buffer_, start_, bytes); }
+void PartialMessage::keep(std::string_view& input) {
+  if (kept_.empty()) kept_ = std::exchange(input, {});
+}
 
-Result<std::optional<LegFrame>> LegFrameReader::next() {
-  const std::string_view rest = std::string_view(buffer_).substr(start_);
-  if (rest.size() < kLegBytes) return std::nullopt;
-  std::size_t used = kLegBytes;
-  auto frame = take_frame(rest.substr(kLegBytes), used);
-  if (!frame) return std::unexpected(frame.error());
-  if (!*frame) return std::nullopt;
+Result<std::optional<LegFrame>> LegFrameReader::next(std::string_view& input) {
+  const std::string_view rest = partial_.with(input);
+  const auto header =
+      read_header(rest.substr(std::min(rest.size(), kLegBytes)), "frame", kFrameBytesMax);
+  if (!header) return std::unexpected(header.error());
+  if (!*header) {
+    partial_.keep(input);
+    return std::nullopt;
+  }
+  auto frame = decode_frame((*header)->type, (*header)->payload);
+  if (!frame) return std::unexpected(std::move(frame.error()));
   WireReader in(rest.substr(0, kLegBytes));
-  start_ += used;
-  return LegFrame{read_attempt(in), std::move(**frame)};
+  std::optional<LegFrame> out(LegFrame{read_attempt(in), std::move(*frame)});
+  partial_.used(input, kLegBytes + kHeaderBytes + (*header)->payload.size());
+  return out;
+}
+
+Result<std::optional<LegCommand>> LegCommandReader::next(std::string_view& input) {
+  const std::string_view rest = partial_.with(input);
+  const auto header = read_header(rest, "command", kCommandBytesMax);
+  if (!header) return std::unexpected(header.error());
+  if (!*header) {
+    partial_.keep(input);
+    return std::nullopt;
+  }
+  auto command = decode_command(**header);
+  if (!command) return std::unexpected(std::move(command.error()));
+  partial_.used(input, kHeaderBytes + (*header)->payload.size());
+  return std::optional<LegCommand>(std::move(*command));
 }
 
 }  // namespace pd::protocol

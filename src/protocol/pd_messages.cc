@@ -96,9 +96,8 @@ void read_version(WireReader& in) {
 
 }  // namespace
 
-std::string encode(const PrefillRequest& m) {
-  std::string bytes;
-  bytes.reserve(256 + 4 * (m.prompt.size() + m.emitted.size()));
+void append(std::string& bytes, const PrefillRequest& m) {
+  bytes.reserve(bytes.size() + 256 + 4 * (m.prompt.size() + m.emitted.size()));
   WireWriter out(bytes);
   out.number(kWireVersion);
   write(out, m.id);
@@ -109,6 +108,11 @@ std::string encode(const PrefillRequest& m) {
   out.numbers(m.prompt);
   out.numbers(m.emitted);
   write(out, m.sampling);
+}
+
+std::string encode(const PrefillRequest& m) {
+  std::string bytes;
+  append(bytes, m);
   return bytes;
 }
 
@@ -130,15 +134,14 @@ Result<PrefillRequest> decode_prefill_request(std::string_view bytes) {
   return finish(in, std::move(m), "prefill request");
 }
 
-std::string encode(const DecodeRequest& m) {
-  std::string bytes;
-  bytes.reserve(512 + 4 * (m.prompt.size() + m.emitted.size()) + m.descriptor.size());
+void append(std::string& bytes, const DecodeRequest& m) {
+  bytes.reserve(bytes.size() + 512 + 4 * (m.prompt.size() + m.emitted.size()) +
+                m.descriptor.size());
   WireWriter out(bytes);
   out.number(kWireVersion);
   write(out, m.id);
   out.number(m.layout_hash);
   out.number(m.deadline_ms);
-  out.number(m.session);
   out.number(m.prompt_tokens);
   out.number(m.prompt_last);
   out.numbers(m.prompt);
@@ -146,6 +149,11 @@ std::string encode(const DecodeRequest& m) {
   out.number(m.evictions);
   write(out, m.sampling);
   out.bytes(m.descriptor);
+}
+
+std::string encode(const DecodeRequest& m) {
+  std::string bytes;
+  append(bytes, m);
   return bytes;
 }
 
@@ -156,7 +164,6 @@ Result<DecodeRequest> decode_decode_request(std::string_view bytes) {
   m.id = read_attempt(in);
   m.layout_hash = in.number<std::uint64_t>("layout hash");
   m.deadline_ms = in.number<std::uint32_t>("deadline");
-  m.session = in.number<std::uint64_t>("session");
   m.prompt_tokens = in.number<std::uint32_t>("prompt tokens");
   m.prompt_last = in.number<TokenId>("last prompt token");
   in.numbers(m.prompt, "prompt", kTokensMax);
@@ -169,23 +176,6 @@ Result<DecodeRequest> decode_decode_request(std::string_view bytes) {
   in.require(m.prompt_tokens >= 1 && m.prompt_tokens <= kTokensMax, "prompt tokens");
   in.require(m.prompt.empty() || m.prompt.size() == m.prompt_tokens, "prompt");
   return finish(in, std::move(m), "decode request");
-}
-
-std::string encode(const TokenStreamRequest& m) {
-  std::string bytes;
-  WireWriter out(bytes);
-  out.number(kWireVersion);
-  out.number(m.session);
-  return bytes;
-}
-
-Result<TokenStreamRequest> decode_token_stream_request(std::string_view bytes) {
-  WireReader in(bytes);
-  TokenStreamRequest m;
-  read_version(in);
-  m.session = in.number<std::uint64_t>("session");
-  in.require(m.session != 0, "session");
-  return finish(in, m, "token stream request");
 }
 
 std::string encode(const LeaseList& m) {

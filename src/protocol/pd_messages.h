@@ -1,23 +1,21 @@
 // What gateway and workers say to each other. Fixed schema, little-endian, every length checked
 // before it is used; nothing on the wire names code or a type to build (G7).
 //
-//   POST /pd/v1/prefill   body PrefillRequest -> stream of frames: Accepted | Rejected | Fault,
-//   then
+//   GET /pd/v1/legs       changes the connection to kLegProtocol: the channel of all legs between
+//                         the two. Commands one way:
+//                           PrefillRequest, DecodeRequest   begin a leg
+//                           CancelLeg                       ends it: nobody wants what it holds
+//                         leg frames the other way; of a prefill Accepted | Rejected | Fault, then
 //                         Prefilled, Tokens (the first one), and Released when D has pulled the KV
-//                         (or the lease ended)
-//   POST /pd/v1/decode    body DecodeRequest  -> stream of frames: Accepted | Rejected | Fault,
-//   then
-//                         Tokens ... until one of them carries a finish reason; or Evicted.
-//                         Room before Accepted, before Rejected and before the last frame
-//   POST /pd/v1/tokens    body TokenStreamRequest -> stream of leg frames without an end: the
-//                         tokens of all decode legs that name its session, so that a step is one
-//                         write for D and one read for the gateway
+//                         (or the lease ended); of a decode Accepted | Rejected | Fault, then
+//                         Tokens ... until one of them carries a finish reason, or Evicted; Room
+//                         before Accepted, before Rejected and before the last frame.
+//                         Closing it cancels every leg on it.
 //   POST /pd/v1/renew     body LeaseList      -> LeaseAnswer
-//   Closing the connection of a verb cancels that leg.
 //
-// A frame is u32 payload length, u8 type, payload; a leg frame is the leg's AttemptId and a frame.
-// Encoders cannot fail; decoders return
-// kInvalidArgument with the field's name, and never allocate more than the input's size implies.
+// A command and a frame are u32 payload length, u8 type, payload; a leg frame is the leg's
+// AttemptId and a frame. Encoders cannot fail; decoders return kInvalidArgument with the field's
+// name, and never allocate more than the input's size implies.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +32,10 @@
 
 namespace pd::protocol {
 
-inline constexpr std::uint16_t kWireVersion = 2;
+inline constexpr std::uint16_t kWireVersion = 3;
+inline constexpr std::string_view kLegProtocol = "pdserve-legs-3";  // with the wire's version
 inline constexpr std::size_t kFrameBytesMax = 16 * 1024 * 1024;
+inline constexpr std::size_t kCommandBytesMax = 64 * 1024 * 1024;
 inline constexpr std::size_t kTokensMax = 4 * 1024 * 1024;  // of one list on the wire
 
 // One placement of a request: names what a worker holds.
@@ -64,9 +64,6 @@ struct DecodeRequest {
   AttemptId id;
   std::uint64_t layout_hash = 0;
   std::uint32_t deadline_ms = 0;
-  // Of the gateway's token stream, which then carries the tokens; but those that end the request,
-  // and all if that stream is not there, come on the leg's own. 0: none.
-  std::uint64_t session = 0;
   std::uint32_t prompt_tokens = 0;  // length of the prompt
   TokenId prompt_last = 0;          // its last token: the output's text continues it
   std::vector<TokenId> prompt;      // empty unless sampling.repetition_penalty != 1
@@ -78,9 +75,9 @@ struct DecodeRequest {
   bool operator==(const DecodeRequest&) const = default;
 };
 
-struct TokenStreamRequest {
-  std::uint64_t session = 0;  // drawn by the gateway, not 0
-  bool operator==(const TokenStreamRequest&) const = default;
+struct CancelLeg {
+  AttemptId id;
+  bool operator==(const CancelLeg&) const = default;
 };
 
 struct LeaseList {
@@ -175,44 +172,57 @@ std::string encode(const PrefillRequest& message);
 std::string encode(const DecodeRequest& message);
 std::string encode(const LeaseList& message);
 std::string encode(const LeaseAnswer& message);
-std::string encode(const TokenStreamRequest& message);
 Result<PrefillRequest> decode_prefill_request(std::string_view bytes);
 Result<DecodeRequest> decode_decode_request(std::string_view bytes);
 Result<LeaseList> decode_lease_list(std::string_view bytes);
 Result<LeaseAnswer> decode_lease_answer(std::string_view bytes);
-Result<TokenStreamRequest> decode_token_stream_request(std::string_view bytes);
 
-void append_frame(std::string& out, const Frame& frame);
-// Before a frame: whose it is.
-void append_leg(std::string& out, const AttemptId& leg);
+using LegCommand = std::variant<PrefillRequest, DecodeRequest, CancelLeg>;
+void append_command(std::string& out, const PrefillRequest& message);
+void append_command(std::string& out, const DecodeRequest& message);
+void append_command(std::string& out, const CancelLeg& message);
 
 struct LegFrame {
   AttemptId leg;
   Frame frame;
 };
+// One after the other they are a leg frame.
+void append_leg(std::string& out, const AttemptId& leg);
+void append_frame(std::string& out, const Frame& frame);
 
-// Frames out of a byte stream, in any cut.
-class FrameReader {
+// What is left of a byte stream's message until the rest of it comes.
+class PartialMessage {
  public:
-  void feed(std::string_view bytes);
-  // The next whole frame; nullopt: more bytes are needed. After an error the stream is unusable.
-  Result<std::optional<Frame>> next();
-  bool empty() const { return start_ == buffer_.size(); }  // no partial frame is left over
+  // What there is, the kept part first; all of `input` then belongs to it. Valid until used().
+  std::string_view with(std::string_view& input);
+  void used(std::string_view& input, std::size_t bytes);
+  void keep(std::string_view& input);  // for the next time
+  bool empty() const { return start_ == kept_.size(); }
 
  private:
-  std::string buffer_;
+  std::string kept_;
   std::size_t start_ = 0;
 };
 
-// The same for leg frames.
+// Leg frames out of a byte stream, in any cut. Takes what it uses from the front of `input`;
+// nullopt: all of it, and more is needed. After an error the stream is unusable.
 class LegFrameReader {
  public:
-  void feed(std::string_view bytes);
-  Result<std::optional<LegFrame>> next();
+  Result<std::optional<LegFrame>> next(std::string_view& input);
+  bool empty() const { return partial_.empty(); }  // no partial frame is left over
 
  private:
-  std::string buffer_;
-  std::size_t start_ = 0;
+  PartialMessage partial_;
+};
+
+// The same for commands.
+class LegCommandReader {
+ public:
+  Result<std::optional<LegCommand>> next(std::string_view& input);
+  bool empty() const { return partial_.empty(); }
+
+ private:
+  PartialMessage partial_;
 };
 
 }  // namespace pd::protocol

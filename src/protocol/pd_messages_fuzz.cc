@@ -11,24 +11,23 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto m = decode_decode_request(bytes); m && encode(*m) != bytes) std::abort();
   if (const auto m = decode_lease_list(bytes); m && encode(*m) != bytes) std::abort();
   if (const auto m = decode_lease_answer(bytes); m && encode(*m) != bytes) std::abort();
-  FrameReader reader;
-  reader.feed(bytes);
   std::string again;
+  std::string_view rest = bytes;
+  LegFrameReader frames;
   while (true) {
-    const auto frame = reader.next();
-    if (!frame || !*frame) break;
-    append_frame(again, **frame);
-  }
-  if (!bytes.starts_with(again)) std::abort();
-  if (const auto m = decode_token_stream_request(bytes); m && encode(*m) != bytes) std::abort();
-  LegFrameReader legs;
-  legs.feed(bytes);
-  again.clear();
-  while (true) {
-    const auto frame = legs.next();
+    const auto frame = frames.next(rest);
     if (!frame || !*frame) break;
     append_leg(again, (*frame)->leg);
     append_frame(again, (*frame)->frame);
+  }
+  if (!bytes.starts_with(again)) std::abort();
+  again.clear();
+  rest = bytes;
+  LegCommandReader commands;
+  while (true) {
+    const auto command = commands.next(rest);
+    if (!command || !*command) break;
+    std::visit([&](const auto& what) { append_command(again, what); }, **command);
   }
   if (!bytes.starts_with(again)) std::abort();
   return 0;

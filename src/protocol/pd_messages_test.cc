@@ -57,12 +57,7 @@ std::vector<Frame> every_frame() {
 TEST(PdMessages, RequestsRoundTrip) {
   const PrefillRequest prefill = some_prefill();
   EXPECT_EQ(decode_prefill_request(encode(prefill)).value(), prefill);
-  for (const std::uint64_t session : {1ULL, ~0ULL})
-    EXPECT_EQ(decode_token_stream_request(encode(TokenStreamRequest{session})),
-              TokenStreamRequest{session});
-  EXPECT_FALSE(decode_token_stream_request(encode(TokenStreamRequest{0})));
   DecodeRequest decode;
-  decode.session = 77;
   decode.id = prefill.id;
   decode.prompt_tokens = 3;
   decode.emitted = {9};
@@ -104,29 +99,27 @@ TEST(PdMessages, ValuesOutOfRangeAreRefused) {
   EXPECT_NE(decode_prefill_request(encode(m)).error().message.find("prompt"), std::string::npos);
 }
 
-TEST(FrameReader, AnyCutOfTheStreamGivesTheSameFrames) {
-  const std::vector<Frame> frames = every_frame();
-  std::string stream;
-  for (const auto& frame : frames) append_frame(stream, frame);
-  Rng rng(3);
-  for (int round = 0; round < 200; ++round) {
-    FrameReader reader;
-    std::vector<Frame> seen;
-    std::string_view rest = stream;
-    while (!rest.empty()) {
-      const auto n = std::min<std::size_t>(rest.size(), round == 0 ? 1 : 1 + rng.below(60));
-      reader.feed(rest.substr(0, n));
-      rest.remove_prefix(n);
-      while (true) {
-        auto frame = reader.next();
-        ASSERT_TRUE(frame) << frame.error().message;
-        if (!*frame) break;
-        seen.push_back(**frame);
-      }
+// Every message of `stream`, which is fed in pieces of random sizes.
+template <typename Reader>
+auto read_in_pieces(std::string_view stream, bool byte_by_byte, Rng& rng) {
+  using Message = typename decltype(std::declval<Reader&>().next(
+      std::declval<std::string_view&>()))::value_type::value_type;
+  Reader reader;
+  std::vector<Message> seen;
+  while (!stream.empty()) {
+    const auto n = std::min<std::size_t>(stream.size(), byte_by_byte ? 1 : 1 + rng.below(60));
+    std::string_view piece = stream.substr(0, n);
+    stream.remove_prefix(n);
+    while (true) {
+      auto message = reader.next(piece);
+      EXPECT_TRUE(message) << message.error().message;
+      if (!message || !*message) break;
+      seen.push_back(std::move(**message));
     }
-    EXPECT_EQ(seen, frames);
-    EXPECT_TRUE(reader.empty());
+    EXPECT_TRUE(piece.empty());
   }
+  EXPECT_TRUE(reader.empty());
+  return seen;
 }
 
 TEST(LegFrameReader, AnyCutOfTheStreamGivesTheSameFramesOfTheSameLegs) {
@@ -138,40 +131,56 @@ TEST(LegFrameReader, AnyCutOfTheStreamGivesTheSameFramesOfTheSameLegs) {
   }
   Rng rng(3);
   for (int round = 0; round < 200; ++round) {
-    LegFrameReader reader;
-    std::size_t seen = 0;
-    std::string_view rest = stream;
-    while (!rest.empty()) {
-      const auto n = std::min<std::size_t>(rest.size(), round == 0 ? 1 : 1 + rng.below(60));
-      reader.feed(rest.substr(0, n));
-      rest.remove_prefix(n);
-      while (true) {
-        auto frame = reader.next();
-        ASSERT_TRUE(frame) << frame.error().message;
-        if (!*frame) break;
-        ASSERT_LT(seen, frames.size());
-        EXPECT_EQ((*frame)->frame, frames[seen]);
-        EXPECT_EQ((*frame)->leg, (AttemptId{{7, seen}, static_cast<std::uint32_t>(seen)}));
-        ++seen;
-      }
+    const auto seen = read_in_pieces<LegFrameReader>(stream, round == 0, rng);
+    ASSERT_EQ(seen.size(), frames.size());
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      EXPECT_EQ(seen[i].frame, frames[i]);
+      EXPECT_EQ(seen[i].leg, (AttemptId{{7, i}, static_cast<std::uint32_t>(i)}));
     }
-    EXPECT_EQ(seen, frames.size());
   }
 }
 
-TEST(LegFrameReader, RefusesHugeFrames) {
+TEST(LegFrameReader, RefusesHugeAndUnknownFrames) {
+  const std::string leg(20, 'x');
   LegFrameReader huge;
-  huge.feed(std::string(20, 'x') + "\xFF\xFF\xFF\xFF\x01");
-  EXPECT_FALSE(huge.next());
+  std::string bytes = leg + "\xFF\xFF\xFF\xFF\x01";
+  std::string_view input = bytes;
+  EXPECT_FALSE(huge.next(input));
+  LegFrameReader unknown;
+  bytes = leg + std::string("\0\0\0\0\x63", 5);
+  input = bytes;
+  EXPECT_NE(unknown.next(input).error().message.find("unknown type 99"), std::string::npos);
 }
 
-TEST(FrameReader, RefusesHugeAndUnknownFrames) {
-  FrameReader huge;
-  huge.feed(std::string("\xFF\xFF\xFF\xFF\x01", 5));
-  EXPECT_FALSE(huge.next());
-  FrameReader unknown;
-  unknown.feed(std::string("\0\0\0\0\x63", 5));
-  EXPECT_NE(unknown.next().error().message.find("unknown type 99"), std::string::npos);
+TEST(LegCommandReader, AnyCutOfTheStreamGivesTheSameCommands) {
+  DecodeRequest decode;
+  decode.id = {{5, 6}, 2};
+  decode.prompt_tokens = 3;
+  decode.emitted = {9};
+  decode.descriptor = "d";
+  const CancelLeg cancel{{{1, 2}, 3}};
+  std::string stream;
+  append_command(stream, some_prefill());
+  append_command(stream, cancel);
+  append_command(stream, decode);
+  Rng rng(5);
+  for (int round = 0; round < 200; ++round) {
+    const auto seen = read_in_pieces<LegCommandReader>(stream, round == 0, rng);
+    EXPECT_EQ(seen, (std::vector<LegCommand>{some_prefill(), cancel, decode}));
+  }
+}
+
+TEST(LegCommandReader, RefusesHugeUnknownAndMalformedCommands) {
+  const auto refusal = [](const std::string& bytes) {
+    LegCommandReader reader;
+    std::string_view input = bytes;
+    const auto command = reader.next(input);
+    return command ? std::string("none") : command.error().message;
+  };
+  EXPECT_NE(refusal("\xFF\xFF\xFF\xFF\x01").find("over the limit"), std::string::npos);
+  EXPECT_NE(refusal(std::string("\0\0\0\0\x04", 5)).find("unknown type 4"), std::string::npos);
+  EXPECT_NE(refusal(std::string("\0\0\0\0\x03", 5)).find("cancel"), std::string::npos);
+  EXPECT_NE(refusal(std::string("\x02\0\0\0\x01\x09\x09", 7)).find("prefill"), std::string::npos);
 }
 
 }  // namespace

@@ -22,6 +22,9 @@ inline AttemptId read_attempt(WireReader& in) {
   return id;
 }
 
+void append(std::string& bytes, const PrefillRequest& message);
+void append(std::string& bytes, const DecodeRequest& message);
+
 inline void write(WireWriter& out, const Room& room) {
   out.number(room.requests);
   out.number(room.places);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "transfer/kv_range.h"
+#include "worker/logprobs.h"
 
 namespace pd::worker {
 
@@ -19,24 +20,24 @@ std::size_t inbox_size(int batch) { return 4 * static_cast<std::size_t>(batch) +
 
 }  // namespace
 
-Result<std::unique_ptr<DecodeService>> DecodeService::create(
-    net::EventLoop& loop, TransferThread& transfer, TokenStreams& token_streams,
-    const LoadedModel& loaded, const DecodeServiceOptions& options, Metrics& metrics) {
+Result<std::unique_ptr<DecodeService>> DecodeService::create(net::EventLoop& loop,
+                                                             TransferThread& transfer,
+                                                             const LoadedModel& loaded,
+                                                             const DecodeServiceOptions& options,
+                                                             Metrics& metrics) {
   auto pool = engine::KvPool::create(loaded.layout, options.blocks);
   if (!pool) return std::unexpected(pool.error());
   std::unique_ptr<DecodeService> service(
-      new DecodeService(loop, transfer, token_streams, loaded, std::move(*pool), options, metrics));
+      new DecodeService(loop, transfer, loaded, std::move(*pool), options, metrics));
   service->thread_ = std::jthread([raw = service.get()] { raw->engine_loop(); });
   return service;
 }
 
 DecodeService::DecodeService(net::EventLoop& loop, TransferThread& transfer,
-                             TokenStreams& token_streams, const LoadedModel& loaded,
-                             engine::KvPool pool, const DecodeServiceOptions& options,
-                             Metrics& metrics)
+                             const LoadedModel& loaded, engine::KvPool pool,
+                             const DecodeServiceOptions& options, Metrics& metrics)
     : loop_(loop),
       transfer_(transfer),
-      token_streams_(token_streams),
       loaded_(loaded),
       options_(options),
       pool_(std::move(pool)),
@@ -122,10 +123,10 @@ std::optional<Error> DecodeService::refusal(const protocol::DecodeRequest& reque
   return std::nullopt;
 }
 
-void DecodeService::handle(protocol::DecodeRequest request, net::HttpResponse response) {
+void DecodeService::handle(protocol::DecodeRequest request, legs::LegReply leg) {
   const Time now = loop_.now();
   const policy::Holder id = holder_of(request.id);
-  auto reply = std::make_shared<Reply>(std::move(response));
+  auto reply = std::make_shared<legs::LegReply>(std::move(leg));
   const auto refuse = [&](const Error& error) { reply->finish(Fault{error.code, error.message}); };
   const auto reject = [&](protocol::RejectReason reason, Duration wait) {
     rejected_.add();
@@ -158,7 +159,6 @@ void DecodeService::handle(protocol::DecodeRequest request, net::HttpResponse re
   held.reply = std::move(reply);
   held.accepted = now;
   held.deadline = now + std::chrono::milliseconds(request.deadline_ms);
-  held.own_tokens = !token_streams_.has(request.session);
   held.request = std::move(request);
   leases_.grant(id);
   held.reply->send(room());
@@ -237,29 +237,16 @@ void DecodeService::on_progress(const std::vector<Progress>& step) {
   for (const Progress& progress : step) {
     const auto it = held_.find(progress.id);
     if (it == held_.end()) continue;
-    const std::shared_ptr<Reply> reply = it->second.reply;
-    std::vector<const protocol::Frame*> last;  // what ends the leg's own stream, with it
-    for (const protocol::Frame& frame : progress.frames) {
-      if (reply && !send_shared(it->second, frame)) last.push_back(&frame);
-    }
+    const std::shared_ptr<legs::LegReply> reply = it->second.reply;
     if (progress.over) {  // first: the room that is stated is what is left without it
       if (progress.evicted) evicted_.add();
       release(progress.id, progress.finished, progress.evicted);
       if (reply) reply->send(room());
     }
     if (!reply) continue;
-    for (const protocol::Frame* frame : last) reply->send(*frame);
+    for (const protocol::Frame& frame : progress.frames) reply->send(frame);
     if (progress.over) reply->end();
   }
-}
-
-// The end of an output comes on the leg's own stream, which ends with it.
-bool DecodeService::send_shared(Held& held, const protocol::Frame& frame) {
-  const auto* tokens = std::get_if<protocol::TokensFrame>(&frame);
-  if (tokens == nullptr || tokens->finish != protocol::FinishReason::kNone || held.own_tokens)
-    return false;
-  held.own_tokens = !token_streams_.send(held.request.session, held.request.id, frame);
-  return !held.own_tokens;
 }
 
 void DecodeService::give_up(policy::Holder id, std::optional<protocol::Frame> last) {

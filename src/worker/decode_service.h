@@ -1,4 +1,4 @@
-// D: answers /pd/v1/decode. Reserves blocks or rejects at once, pulls the KV on the transfer thread
+// D: serves decode legs. Reserves blocks or rejects at once, pulls the KV on the transfer thread
 // while the batch goes on, scatters it into the blocks, lets the request join the next step,
 // streams its tokens.
 //
@@ -22,6 +22,7 @@
 #include "base/metrics.h"
 #include "engine/decode_engine.h"
 #include "engine/text_stage.h"
+#include "legs/leg_server.h"
 #include "net/event_loop.h"
 #include "policy/kv_blocks.h"
 #include "protocol/kv_descriptor.h"
@@ -29,8 +30,6 @@
 #include "transfer/handoff_receiver.h"
 #include "worker/engine_runtime.h"
 #include "worker/leases.h"
-#include "worker/reply.h"
-#include "worker/token_streams.h"
 #include "worker/transfer_thread.h"
 
 namespace pd::worker {
@@ -47,12 +46,14 @@ struct DecodeServiceOptions {
 class DecodeService {
  public:
   // Errors: kNoCapacity (the KV pool's memory). All references outlive it.
-  static Result<std::unique_ptr<DecodeService>> create(
-      net::EventLoop& loop, TransferThread& transfer, TokenStreams& token_streams,
-      const LoadedModel& loaded, const DecodeServiceOptions& options, Metrics& metrics);
+  static Result<std::unique_ptr<DecodeService>> create(net::EventLoop& loop,
+                                                       TransferThread& transfer,
+                                                       const LoadedModel& loaded,
+                                                       const DecodeServiceOptions& options,
+                                                       Metrics& metrics);
   ~DecodeService();
 
-  void handle(protocol::DecodeRequest request, net::HttpResponse response);
+  void handle(protocol::DecodeRequest request, legs::LegReply leg);
   void renew(const std::vector<protocol::AttemptId>& list,
              std::vector<protocol::AttemptId>& unknown) {
     leases_.renew(list, unknown);
@@ -71,8 +72,7 @@ class DecodeService {
   struct Held {
     Phase phase = Phase::kPulling;
     bool given_up = false;  // waits for its writer to let go of the blocks
-    std::shared_ptr<Reply> reply;
-    bool own_tokens = true;  // no token stream carries them (any more)
+    std::shared_ptr<legs::LegReply> reply;
     Time accepted;
     std::shared_ptr<transfer::HandoffReceiver> receiver;  // transfer thread only
     protocol::DecodeRequest request;
@@ -95,16 +95,14 @@ class DecodeService {
     bool evicted = false;   // its blocks are released already
   };
 
-  DecodeService(net::EventLoop& loop, TransferThread& transfer, TokenStreams& token_streams,
-                const LoadedModel& loaded, engine::KvPool pool, const DecodeServiceOptions& options,
-                Metrics& metrics);
+  DecodeService(net::EventLoop& loop, TransferThread& transfer, const LoadedModel& loaded,
+                engine::KvPool pool, const DecodeServiceOptions& options, Metrics& metrics);
   std::optional<Error> refusal(const protocol::DecodeRequest& request,
                                const protocol::KvDescriptor& descriptor) const;
   void start_pull(const policy::Holder& id, const protocol::KvDescriptor& descriptor);
   void on_pulled(const policy::Holder& id, const Result<transfer::HandoffStats>& result);
   void join(const policy::Holder& id, Held& held);
   void on_progress(const std::vector<Progress>& step);
-  bool send_shared(Held& held, const protocol::Frame& frame);  // on the gateway's token stream
   // By value: the caller's may be the key of what goes.
   void give_up(policy::Holder id, std::optional<protocol::Frame> last);
   void release(policy::Holder id, bool finished, bool blocks_gone);
@@ -118,7 +116,6 @@ class DecodeService {
 
   net::EventLoop& loop_;
   TransferThread& transfer_;
-  TokenStreams& token_streams_;
   const LoadedModel& loaded_;
   DecodeServiceOptions options_;
   engine::KvPool pool_;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "worker/logprobs.h"
+
 namespace pd::worker {
 
 using protocol::Fault;
@@ -112,10 +114,10 @@ std::optional<Error> PrefillService::refusal(const protocol::PrefillRequest& req
   return std::nullopt;
 }
 
-void PrefillService::handle(protocol::PrefillRequest request, net::HttpResponse response) {
+void PrefillService::handle(protocol::PrefillRequest request, legs::LegReply leg) {
   const Time now = loop_.now();
   const policy::Holder id = holder_of(request.id);
-  auto reply = std::make_shared<Reply>(std::move(response));
+  auto reply = std::make_shared<legs::LegReply>(std::move(leg));
   const auto reject = [&](protocol::RejectReason reason, Duration hint) {
     rejected_.add();
     reply->finish(protocol::Rejected{reason, microseconds(hint)});

@@ -1,4 +1,4 @@
-// P: answers /pd/v1/prefill. Accepts or rejects at once from its true state, computes on the engine
+// P: serves prefill legs. Accepts or rejects at once from its true state, computes on the engine
 // thread, holds the KV in the send buffer under a lease until D has pulled it.
 //
 // Threads: everything here runs on the loop thread except PrefillThread::loop. A range of the send
@@ -21,6 +21,7 @@
 #include "base/rng.h"
 #include "engine/prefill_engine.h"
 #include "engine/text_stage.h"
+#include "legs/leg_server.h"
 #include "net/event_loop.h"
 #include "policy/slots.h"
 #include "protocol/handoff_message.h"
@@ -30,7 +31,6 @@
 #include "transfer/send_buffer.h"
 #include "worker/engine_runtime.h"
 #include "worker/leases.h"
-#include "worker/reply.h"
 #include "worker/transfer_thread.h"
 
 namespace pd::worker {
@@ -66,7 +66,7 @@ class PrefillService {
                                                         Metrics& metrics);
   ~PrefillService();
 
-  void handle(protocol::PrefillRequest request, net::HttpResponse response);
+  void handle(protocol::PrefillRequest request, legs::LegReply leg);
   // Of the leases in `list`, those that are not held here (any more).
   void renew(const std::vector<protocol::AttemptId>& list,
              std::vector<protocol::AttemptId>& unknown) {
@@ -86,7 +86,7 @@ class PrefillService {
   enum class Phase : std::uint8_t { kComputing, kCancelling, kHolding };
   struct Held {
     Phase phase = Phase::kComputing;
-    std::shared_ptr<Reply> reply;
+    std::shared_ptr<legs::LegReply> reply;
     std::uint64_t offset = 0;
     Bytes size;
     Tokens tokens;

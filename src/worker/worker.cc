@@ -16,6 +16,7 @@ namespace pd::worker {
 namespace {
 
 constexpr Duration kRegisterPause = std::chrono::milliseconds(200);
+constexpr protocol::Rejected kNotReady{protocol::RejectReason::kNotReady, 100'000};
 constexpr Duration kDrainCheck = std::chrono::milliseconds(50);
 
 bool prefills(Role role) { return role == Role::kPrefill || role == Role::kBoth; }
@@ -44,6 +45,14 @@ Worker::Worker(net::EventLoop& loop, std::unique_ptr<transfer::KvTransport> tran
     : loop_(loop),
       options_(std::move(options)),
       http_(loop),
+      legs_({[this](protocol::PrefillRequest request, legs::LegReply reply) {
+               prefill_ ? prefill_->handle(std::move(request), std::move(reply))
+                        : reply.finish(kNotReady);
+             },
+             [this](protocol::DecodeRequest request, legs::LegReply reply) {
+               decode_ ? decode_->handle(std::move(request), std::move(reply))
+                       : reply.finish(kNotReady);
+             }}),
       transfer_(std::move(transport)),
       alive_(std::make_shared<std::atomic<bool>>(true)) {
   // Notices that a D has pulled: believed only with the range's key.
@@ -72,44 +81,16 @@ void Worker::handle(net::HttpRequest request, net::HttpResponse response) {
     return response.send(401, "application/json", R"({"error":"denied"})");
   }
   if (request.method == "POST") {
-    if (path == "/pd/v1/prefill") return handle_prefill(request, std::move(response));
-    if (path == "/pd/v1/decode") return handle_decode(request, std::move(response));
     if (path == "/pd/v1/renew") return handle_renew(request, response);
-    if (path == "/pd/v1/tokens") return handle_tokens(request, response);
     if (path == "/control/v1/assign") return handle_assign(request, response);
   }
   if (request.method == "GET") {
+    if (path == "/pd/v1/legs") return legs_.take(request, std::move(response));
     if (path == "/control/v1/status")
       return response.send(200, "application/json", to_json(status()));
     if (path == "/metrics") return response.send(200, "text/plain; version=0.0.4", metrics_.text());
   }
   response.send(404, "application/json", R"({"error":"no such verb"})");
-}
-
-void Worker::handle_prefill(const net::HttpRequest& request, net::HttpResponse response) {
-  auto message = protocol::decode_prefill_request(request.body);
-  if (!message) return response.send(400, "text/plain", message.error().message);
-  if (!prefill_) {
-    return Reply(std::move(response))
-        .finish(protocol::Rejected{protocol::RejectReason::kNotReady, 100'000});
-  }
-  prefill_->handle(std::move(*message), std::move(response));
-}
-
-void Worker::handle_decode(const net::HttpRequest& request, net::HttpResponse response) {
-  auto message = protocol::decode_decode_request(request.body);
-  if (!message) return response.send(400, "text/plain", message.error().message);
-  if (!decode_) {
-    return Reply(std::move(response))
-        .finish(protocol::Rejected{protocol::RejectReason::kNotReady, 100'000});
-  }
-  decode_->handle(std::move(*message), std::move(response));
-}
-
-void Worker::handle_tokens(const net::HttpRequest& request, net::HttpResponse& response) {
-  const auto message = protocol::decode_token_stream_request(request.body);
-  if (!message) return response.send(400, "text/plain", message.error().message);
-  token_streams_.open(message->session, response);
 }
 
 void Worker::handle_renew(const net::HttpRequest& request, net::HttpResponse& response) {
@@ -297,8 +278,7 @@ Status Worker::start_decode() {
   options.lease = options_.lease;
   options.block_fixed = options_.block_fixed;
   options.threads = options_.model.threads;
-  auto service =
-      DecodeService::create(loop_, transfer_, token_streams_, *loaded_, options, metrics_);
+  auto service = DecodeService::create(loop_, transfer_, *loaded_, options, metrics_);
   if (!service) return std::unexpected(service.error());
   decode_ = std::move(*service);
   return {};

@@ -11,6 +11,7 @@
 
 #include "base/metrics.h"
 #include "base/result.h"
+#include "legs/leg_server.h"
 #include "net/event_loop.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
@@ -19,7 +20,6 @@
 #include "worker/engine_runtime.h"
 #include "worker/memory_plan.h"
 #include "worker/prefill_service.h"
-#include "worker/token_streams.h"
 #include "worker/transfer_thread.h"
 
 namespace pd::worker {
@@ -56,10 +56,7 @@ class Worker {
          WorkerOptions options);
   void handle(net::HttpRequest request, net::HttpResponse response);
   void handle_assign(const net::HttpRequest& request, net::HttpResponse& response);
-  void handle_tokens(const net::HttpRequest& request, net::HttpResponse& response);
   void handle_renew(const net::HttpRequest& request, net::HttpResponse& response);
-  void handle_prefill(const net::HttpRequest& request, net::HttpResponse response);
-  void handle_decode(const net::HttpRequest& request, net::HttpResponse response);
   void handle_health(std::string_view question, net::HttpResponse& response) const;
   protocol::WorkerStatus status() const;
   bool ready() const;
@@ -79,7 +76,7 @@ class Worker {
   Metrics metrics_;
   net::HttpClient http_;
   std::unique_ptr<net::HttpServer> server_;
-  TokenStreams token_streams_;
+  legs::LegServer legs_;
   TransferThread transfer_;
   std::optional<protocol::Assignment> assignment_;
   std::atomic<double> load_fraction_{0.0};

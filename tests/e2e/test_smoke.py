@@ -1,6 +1,7 @@
 """The API over the smallest disaggregated cluster. Fast; also run on a sanitized build."""
 
 import concurrent.futures
+import contextlib
 import json
 import socket
 import subprocess
@@ -333,7 +334,7 @@ def test_body_above_the_limit(api):
 @pytest.mark.parametrize("method, path, status", [
     ("GET", "/v1/completions", 405), ("GET", "/v1/chat/completions", 405), ("GET", "/tokenize", 405),
     ("POST", "/v1/models", 405), ("DELETE", "/metrics", 405), ("GET", "/", 404),
-    ("POST", "/v1/embeddings", 404), ("GET", "/v1/completions/x", 404), ("GET", "/pd/v1/prefill", 404),
+    ("POST", "/v1/embeddings", 404), ("GET", "/v1/completions/x", 404), ("GET", "/pd/v1/legs", 404),
     ("GET", "/cluster/v1/status", 404)])
 def test_wrong_method_or_url(api, method, path, status):
     answer = api.http.request(method, path)
@@ -345,8 +346,8 @@ def test_internal_ports_deny(cluster):
     """Without the secret, workers and controller answer only whether they live (G7)."""
     addresses = [instance.address for instance in cluster.instances()] + [cluster.state["controller"]]
     for address in addresses:
-        for method, path in (("POST", "/pd/v1/prefill"), ("POST", "/pd/v1/decode"),
-                             ("POST", "/pd/v1/renew"), ("POST", "/control/v1/assign"),
+        for method, path in (("GET", "/pd/v1/legs"), ("POST", "/pd/v1/renew"),
+                             ("POST", "/control/v1/assign"),
                              ("GET", "/control/v1/status"), ("GET", "/cluster/v1/status"),
                              ("POST", "/cluster/v1/register"), ("GET", "/metrics")):
             for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic wrong"}):
@@ -358,11 +359,38 @@ def test_internal_verbs_survive_nonsense(cluster):
     """With the secret: a malformed message is refused, and the instance goes on."""
     headers = cluster._authorization()
     for instance in cluster.instances():
-        for path in ("/pd/v1/prefill", "/pd/v1/decode", "/pd/v1/renew", "/control/v1/assign"):
+        for path in ("/pd/v1/legs", "/pd/v1/renew", "/control/v1/assign"):
             for body in (b"", b"\x00" * 64, b"\xff" * 4096, b"{}", b'{"role":"none","fence":0}'):
                 answer = httpx.post(f"http://{instance.address}{path}", content=body,
                                     headers=headers)
                 assert 400 <= answer.status_code < 500, (instance, path, body[:8], answer.status_code)
+        assert cluster.ask(instance)["ready"]
+
+
+def test_channels_survive_nonsense(cluster):
+    """A channel needs the secret; on one, what is no command ends it, and nothing else."""
+    def channel(instance, authorization):
+        host, port = instance.address.rsplit(":", 1)
+        connection = socket.create_connection((host, int(port)), timeout=10)
+        connection.sendall(f"GET /pd/v1/legs HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n"
+                           "connection: upgrade\r\nupgrade: pdserve-legs-3\r\n\r\n".encode())
+        return connection
+
+    for instance in cluster.instances():
+        with channel(instance, "Bearer wrong") as connection:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")
+        good = cluster._authorization()["authorization"]
+        unknown, huge = b"\0\0\0\0\x09", b"\xff\xff\xff\xff\x01"
+        short = b"\x03\0\0\0\x01abc"  # a prefill of three bytes
+        for nonsense in (unknown, huge, short, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"):
+            with channel(instance, good) as connection:
+                assert connection.recv(4096).startswith(b"HTTP/1.1 101 ")
+                connection.sendall(nonsense)
+                with contextlib.suppress(ConnectionResetError):
+                    assert connection.recv(4096) == b""
+        with channel(instance, good) as connection:  # half a command, then nothing
+            connection.recv(4096)
+            connection.sendall(b"\xff\0\0\0\x02half")
         assert cluster.ask(instance)["ready"]
 
 
