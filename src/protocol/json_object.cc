@@ -14,6 +14,7 @@ using simdjson::dom::element_type;
 namespace {
 
 constexpr std::string_view kDigits = "0123456789";
+constexpr std::size_t kFieldsMax = 256;  // some 70 are known
 
 template <typename T>
 bool fits(std::string_view digits) {
@@ -134,11 +135,29 @@ std::optional<nlohmann::ordered_json> to_ordered_json(element value, int depth_l
   return Json(nullptr);
 }
 
+JsonObject::JsonObject(simdjson::dom::object object, int depth_max) : depth_max_(depth_max) {
+  fields_.reserve(std::min<std::size_t>(object.size(), kFieldsMax));
+  for (const auto [name, value] : object) {
+    if (fields_.size() == kFieldsMax) {
+      fail({400, "invalid_request_error",
+            fmt::format("an object of the request has more than {} fields", kFieldsMax), "",
+            "too_many_fields"});
+      break;
+    }
+    fields_.push_back({name, value});
+  }
+}
+
+// Of fields with one name the last counts, as with most readers of JSON.
 std::optional<element> JsonObject::find(std::string_view name) {
-  known_.insert(name);
-  element value;
-  if (object_.at_key(name).get(value) || value.is_null()) return std::nullopt;
-  return value;
+  std::optional<element> found;
+  for (Field& field : fields_) {
+    if (field.name != name) continue;
+    field.known = true;
+    found = field.value;
+  }
+  if (found && found->is_null()) return std::nullopt;
+  return found;
 }
 
 std::optional<std::string> JsonObject::string(std::string_view name) {
@@ -211,7 +230,9 @@ void JsonObject::labels(std::string_view name) {
   if (!strings) fail(invalid_field(name, fmt::format("'{}' must be an object of strings", name)));
 }
 
-void JsonObject::ignore(std::initializer_list<std::string_view> names) { known_.insert(names); }
+void JsonObject::ignore(std::initializer_list<std::string_view> names) {
+  for (const std::string_view name : names) find(name);
+}
 
 void JsonObject::unsupported(std::string_view name, std::string_view why,
                              bool (*harmless)(Element)) {
@@ -222,11 +243,11 @@ void JsonObject::unsupported(std::string_view name, std::string_view why,
 
 std::optional<ApiError> JsonObject::finish() {
   if (error_) return error_;
-  for (const auto [key, value] : object_) {
-    if (!known_.contains(key)) {
+  for (const Field& field : fields_) {
+    if (!field.known) {
       return ApiError{400, "invalid_request_error",
-                      fmt::format("Unrecognized request argument supplied: {}", key),
-                      std::string(key), "unknown_parameter"};
+                      fmt::format("Unrecognized request argument supplied: {}", field.name),
+                      std::string(field.name), "unknown_parameter"};
     }
   }
   return std::nullopt;

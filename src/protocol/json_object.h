@@ -7,9 +7,9 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "protocol/api_error.h"
 
@@ -18,8 +18,7 @@ namespace pd::protocol {
 class JsonObject {
  public:
   using Element = simdjson::dom::element;
-  JsonObject(simdjson::dom::object object, int depth_max)
-      : object_(object), depth_max_(depth_max) {}
+  JsonObject(simdjson::dom::object object, int depth_max);
 
   // The field's value; nullopt when absent or null.
   std::optional<Element> find(std::string_view name);
@@ -47,9 +46,14 @@ class JsonObject {
   std::optional<ApiError> finish();
 
  private:
-  simdjson::dom::object object_;
+  // Few, so looked through for each that is asked for.
+  struct Field {
+    std::string_view name;
+    Element value;
+    bool known = false;  // asked for
+  };
+  std::vector<Field> fields_;
   int depth_max_;
-  std::set<std::string_view> known_;
   std::optional<ApiError> error_;
 };
 
