@@ -4,7 +4,12 @@
 
 namespace pd {
 
-std::string to_hex(std::uint64_t value) { return fmt::format("{:016x}", value); }
+std::string to_hex(std::uint64_t value) {
+  std::string out(16, '0');
+  for (auto digit = out.rbegin(); value != 0; value >>= 4, ++digit)
+    *digit = "0123456789abcdef"[value & 15];
+  return out;
+}
 
 std::optional<std::uint64_t> from_hex(std::string_view text) {
   if (text.empty() || text.size() > 16) return std::nullopt;
@@ -68,12 +73,20 @@ std::size_t valid_utf8_prefix(std::string_view text) {
   return i;
 }
 
+namespace {
+
+bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x80 && c != '"' && c != '\\'; }
+
+}  // namespace
+
 void append_json_escaped(std::string& out, std::string_view text) {
   std::size_t i = 0;
   while (i < text.size()) {
     const unsigned char c = static_cast<unsigned char>(text[i]);
-    if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
-      out.push_back(text[i++]);
+    if (is_plain(c)) {
+      const std::size_t begin = i;
+      while (i < text.size() && is_plain(static_cast<unsigned char>(text[i]))) ++i;
+      out.append(text.substr(begin, i - begin));
       continue;
     }
     if (c >= 0x80) {

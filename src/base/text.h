@@ -1,6 +1,8 @@
 // Small text helpers that every layer needs: hexadecimal, UTF-8 checks, JSON string escaping.
 #pragma once
 
+#include <charconv>
+#include <concepts>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -22,6 +24,14 @@ inline bool is_valid_utf8(std::string_view text) { return valid_utf8_prefix(text
 
 // Appends `text` as the inside of a JSON string (no quotes). Invalid UTF-8 becomes U+FFFD.
 void append_json_escaped(std::string& out, std::string_view text);
+
+// Appends decimal digits; for texts that are made for every request or token, where a format
+// string's parsing shows.
+template <std::integral T>
+void append_number(std::string& out, T value) {
+  char digits[24];
+  out.append(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
+}
 
 // Appends a code point as UTF-8; surrogates and values over U+10FFFF become U+FFFD.
 void append_utf8(std::string& out, char32_t code_point);

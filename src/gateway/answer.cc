@@ -79,8 +79,10 @@ Answer::Answer(const AnswerContext& context, PreparedRequest request,
       request_(std::move(request)),
       identity_(std::move(identity)),
       response_(std::move(response)),
-      renderer_(identity_, request_.api.include_usage, request_.api.continuous_usage),
-      arrival_(std::move(arrival)) {}
+      arrival_(std::move(arrival)) {
+  if (request_.api.stream)
+    renderer_.emplace(identity_, request_.api.include_usage, request_.api.continuous_usage);
+}
 
 void Answer::start(const std::function<RequestId()>& next_id,
                    const std::function<std::uint64_t()>& next_seed,
@@ -174,12 +176,12 @@ void Answer::keep_alive_at(Time when) {
 void Answer::open_choice(std::size_t index, std::string& out) {
   Choice& choice = choices_[index];
   if (std::exchange(choice.opened, true)) return;
-  out += renderer_.first(static_cast<int>(index));
+  out += renderer_->first(static_cast<int>(index));
   if (!request_.api.echo) return;
   const std::string logprobs =
       request_.api.sampling.logprobs ? render_logprobs(choice, {}, true) : "";
-  renderer_.append_chunk(out, static_cast<int>(index), request_.prompt_texts[choice.prompt],
-                         logprobs, FinishReason::kNone, usage());
+  renderer_->append_chunk(out, static_cast<int>(index), request_.prompt_texts[choice.prompt],
+                          logprobs, FinishReason::kNone, usage());
 }
 
 void Answer::on_tokens(std::size_t index, const protocol::TokensFrame& frame) {
@@ -209,12 +211,12 @@ void Answer::on_tokens(std::size_t index, const protocol::TokensFrame& frame) {
     const std::string rendered = logprobs ? render_logprobs(choice, frame.logprobs, false) : "";
     const protocol::Usage used = request_.api.continuous_usage ? usage() : protocol::Usage{};
     if (chat_end && (!frame.text.empty() || logprobs)) {
-      renderer_.append_chunk(out, static_cast<int>(index), frame.text, rendered,
-                             FinishReason::kNone, used);
-      renderer_.append_chunk(out, static_cast<int>(index), "", "", frame.finish, used);
+      renderer_->append_chunk(out, static_cast<int>(index), frame.text, rendered,
+                              FinishReason::kNone, used);
+      renderer_->append_chunk(out, static_cast<int>(index), "", "", frame.finish, used);
     } else {
-      renderer_.append_chunk(out, static_cast<int>(index), frame.text, rendered, frame.finish,
-                             used);
+      renderer_->append_chunk(out, static_cast<int>(index), frame.text, rendered, frame.finish,
+                              used);
     }
   }
   if (!out.empty()) write(out);
@@ -267,7 +269,7 @@ void Answer::complete() {
   const Time now = context_.loop->now();
   if (request_.api.stream) {
     std::string out;
-    if (request_.api.include_usage) out += renderer_.usage_chunk(usage());
+    if (request_.api.include_usage) out += renderer_->usage_chunk(usage());
     out += protocol::StreamRenderer::done();
     write(out);
     response_.end();

@@ -98,7 +98,7 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
   PreparedRequest request_;
   protocol::AnswerIdentity identity_;
   net::HttpResponse response_;
-  protocol::StreamRenderer renderer_;
+  std::optional<protocol::StreamRenderer> renderer_;  // of a stream
   std::vector<Choice> choices_;
   Arrival arrival_;
   Time started_{};  // prepared, and on its way to an instance

@@ -95,7 +95,8 @@ void LegDriver::follow(const std::map<WorkerId, net::HttpAddress>& instances) {
       on_leg_frame(worker, frame);
     };
     observer.on_read = [this] {
-      if (std::exchange(frames_changed_, false)) pump();
+      pumping_ = false;
+      if (pump_again_) pump();
     };
     observer.on_lost = [this, worker](const Error& error) { on_channel_lost(worker, error); };
     channels_[worker] =
@@ -269,19 +270,28 @@ LegDriver::Leg* LegDriver::find(RequestId id, LegNumber number) {
   return leg == running->second.legs.end() ? nullptr : &leg->second;
 }
 
+// Nothing is decided before the whole read has been taken in: what one frame's observer asks for
+// must not take away the leg of the next.
 void LegDriver::on_leg_frame(WorkerId worker, const protocol::LegFrame& frame) {
-  const RequestId id = frame.leg.request;
-  const LegNumber number = frame.leg.attempt;
-  Leg* leg = find(id, number);
-  if (leg == nullptr || leg->worker != worker) return;  // of a leg that was given up meanwhile
-  frames_changed_ |= on_frame(id, number, *leg, frame.frame);
-  leg = find(id, number);
-  if (leg != nullptr && leg->concluded) jobs_.at(id).legs.erase(number);
+  pumping_ = true;
+  const auto job = jobs_.find(frame.leg.request);
+  if (job == jobs_.end()) return;
+  const auto leg = job->second.legs.find(frame.leg.attempt);
+  // Of a leg that was given up meanwhile.
+  if (leg == job->second.legs.end() || leg->second.worker != worker) return;
+  if (const auto* failed = std::get_if<protocol::Fault>(&frame.frame)) {
+    fault(frame.leg.request, frame.leg.attempt, {failed->code, failed->message},
+          failed->code == ErrorCode::kInternal);
+    return;
+  }
+  if (on_frame(frame.leg, job->second, leg->second, frame.frame)) pump_again_ = true;
+  if (leg->second.concluded) job->second.legs.erase(leg);
 }
 
-bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protocol::Frame& frame) {
+bool LegDriver::on_frame(const protocol::AttemptId& attempt, Running& running, Leg& leg,
+                         const protocol::Frame& frame) {
   const Time now = loop_.now();
-  Running& running = jobs_.at(id);
+  const auto& [id, number] = attempt;
   if (std::holds_alternative<protocol::Accepted>(frame)) {
     dispatcher_.on_accepted(id, number, now);
   } else if (const auto* room = std::get_if<protocol::Room>(&frame)) {
@@ -323,9 +333,6 @@ bool LegDriver::on_frame(RequestId id, LegNumber number, Leg& leg, const protoco
     leg.concluded = true;
     counters_.restarts_evicted.add();
     dispatcher_.on_evicted(id, number, now);
-  } else if (const auto* failed = std::get_if<protocol::Fault>(&frame)) {
-    fault(id, number, {failed->code, failed->message}, failed->code == ErrorCode::kInternal);
-    return true;
   }
   return true;
 }
@@ -338,6 +345,7 @@ void LegDriver::on_channel_lost(WorkerId worker, const Error& error) {
     }
   }
   std::ranges::sort(lost);  // the same order in every run
+  pumping_ = false;         // the read that was under way, if any, is over
   for (const auto& [id, number] : lost) fault(id, number, error, true);
   pump();
 }

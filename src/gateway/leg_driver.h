@@ -103,7 +103,8 @@ class LegDriver {
   void begin(WorkerId worker, bool prefill, const Message& message);
   void on_leg_frame(WorkerId worker, const protocol::LegFrame& frame);
   // False: nothing that the dispatcher would act upon has changed.
-  bool on_frame(RequestId id, policy::LegNumber number, Leg& leg, const protocol::Frame& frame);
+  bool on_frame(const protocol::AttemptId& attempt, Running& running, Leg& leg,
+                const protocol::Frame& frame);
   void on_channel_lost(WorkerId worker, const Error& error);
   void fault(RequestId id, policy::LegNumber number, const Error& error, bool worker_fault);
   Leg* find(RequestId id, policy::LegNumber number);
@@ -118,10 +119,9 @@ class LegDriver {
   std::map<WorkerId, std::unique_ptr<legs::LegChannel>> channels_;  // to the group's members
   std::unordered_map<RequestId, Running> jobs_;                     // looked up for every token
   std::set<net::HttpClient::CallId> renewals_;
-  bool frames_changed_ = false;  // what one read has brought is news for the dispatcher
   net::EventLoop::TimerId timer_ = 0;
   std::optional<Time> timer_at_;
-  bool pumping_ = false;
+  bool pumping_ = false;  // or reading frames: pump() only notes that it is wanted
   bool pump_again_ = false;
 };
 

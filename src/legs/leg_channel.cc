@@ -75,13 +75,13 @@ void LegChannel::open() {
 void LegChannel::on_bytes(std::string_view bytes) {
   const std::weak_ptr alive(alive_);
   while (true) {
-    auto frame = reader_.next(bytes);
+    const auto frame = reader_.next(bytes);
     if (!frame) {
       http_.cancel(call_);
       return lose({ErrorCode::kCorrupt, frame.error().message});
     }
-    if (!*frame) break;
-    observer_.on_frame(std::move(**frame));
+    if (*frame == nullptr) break;
+    observer_.on_frame(**frame);
     if (alive.expired() || !open_) return;
   }
   observer_.on_read();

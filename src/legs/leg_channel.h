@@ -15,8 +15,8 @@ namespace pd::legs {
 
 // Never called from inside start() or cancel(); each may end the channel.
 struct LegChannelObserver {
-  std::function<void(protocol::LegFrame)> on_frame;  // also of legs that were cancelled meanwhile
-  std::function<void()> on_read;                     // after the frames of one read
+  std::function<void(const protocol::LegFrame&)> on_frame;  // also of legs cancelled meanwhile
+  std::function<void()> on_read;                            // after the frames of one read
   // It broke, or could not be opened: every leg that was begun on it is over. The next start()
   // opens it anew. kUnavailable; kIncompatible: the instance does not speak kLegProtocol; kCorrupt:
   // it sent what is no frame.

@@ -46,8 +46,8 @@ class LegsTest : public ::testing::Test {
             {"127.0.0.1", port},
             "secret",
             {.on_frame =
-                 [this](protocol::LegFrame frame) {
-                   frames_.push_back(std::move(frame));
+                 [this](const protocol::LegFrame& frame) {
+                   frames_.push_back(frame);
                    if (frames_.size() == frames_wanted_) loop_.stop();
                  },
              .on_read = [this] { ++reads_; },

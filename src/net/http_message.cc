@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <iterator>
 
 #include "base/text.h"
@@ -22,20 +23,28 @@ bool delimits_message(std::string_view name) {
 void append_field(std::string& out, std::string_view name, std::string_view value) {
   if (!is_token(name)) return;
   out.append(name).append(": ");
-  std::ranges::transform(value, std::back_inserter(out),
-                         [](char c) { return is_field_value(std::string_view(&c, 1)) ? c : ' '; });
+  if (is_field_value(value)) {
+    out.append(value);
+  } else {
+    std::ranges::transform(value, std::back_inserter(out), [](char c) {
+      return is_field_value(std::string_view(&c, 1)) ? c : ' ';
+    });
+  }
   out.append("\r\n");
 }
 
 }  // namespace
 
 void append_response_head(std::string& out, const ResponseHead& head) {
-  fmt::format_to(std::back_inserter(out), "HTTP/1.1 {} {}\r\n", head.status,
-                 reason_phrase(head.status));
+  out += "HTTP/1.1 ";
+  append_number(out, head.status);
+  out.append(" ").append(reason_phrase(head.status)).append("\r\n");
   append_field(out, "date", head.date);
   if (!head.content_type.empty()) append_field(out, "content-type", head.content_type);
   if (head.content_length) {
-    fmt::format_to(std::back_inserter(out), "content-length: {}\r\n", *head.content_length);
+    out += "content-length: ";
+    append_number(out, *head.content_length);
+    out += "\r\n";
   }
   if (!head.upgrade.empty()) {
     out.append("connection: upgrade\r\n");
@@ -54,8 +63,9 @@ void append_response_head(std::string& out, const ResponseHead& head) {
 
 void append_chunk(std::string& out, std::string_view bytes) {
   if (bytes.empty()) return;
-  fmt::format_to(std::back_inserter(out), "{:x}\r\n", bytes.size());
-  out.append(bytes).append("\r\n");
+  char digits[16];
+  out.append(digits, std::to_chars(digits, digits + sizeof digits, bytes.size(), 16).ptr);
+  out.append("\r\n").append(bytes).append("\r\n");
 }
 
 std::string error_body(int status, std::string_view message) {

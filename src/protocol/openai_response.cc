@@ -22,18 +22,39 @@ std::string_view finish_name(FinishReason finish) {
   return "null";
 }
 
-std::string json_string(std::string_view text) {
-  std::string out = "\"";
+void append_json_string(std::string& out, std::string_view text) {
+  out += '"';
   append_json_escaped(out, text);
   out += '"';
+}
+
+std::string json_string(std::string_view text) {
+  std::string out;
+  append_json_string(out, text);
   return out;
 }
 
-std::string usage_object(const Usage& usage) {
-  return fmt::format(
-      R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},"prompt_tokens_details":{{"cached_tokens":{}}}}})",
-      usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens + usage.completion_tokens,
-      usage.cached_tokens);
+// What every answer and chunk begins with, up to its list of choices.
+void append_identity(std::string& out, const AnswerIdentity& identity, std::string_view object) {
+  out += R"({"id":)";
+  append_json_string(out, identity.id);
+  out.append(R"(,"object":")").append(object).append(R"(","created":)");
+  append_number(out, identity.created);
+  out += R"(,"model":)";
+  append_json_string(out, identity.model);
+  out += R"(,"choices":[)";
+}
+
+void append_usage(std::string& out, const Usage& usage) {
+  out += R"({"prompt_tokens":)";
+  append_number(out, usage.prompt_tokens);
+  out += R"(,"completion_tokens":)";
+  append_number(out, usage.completion_tokens);
+  out += R"(,"total_tokens":)";
+  append_number(out, usage.prompt_tokens + usage.completion_tokens);
+  out += R"(,"prompt_tokens_details":{"cached_tokens":)";
+  append_number(out, usage.cached_tokens);
+  out += "}}";
 }
 
 // JSON has no infinities: a masked token's -inf becomes the smallest value that clients accept.
@@ -67,11 +88,10 @@ std::int64_t code_points(std::string_view text) {
 StreamRenderer::StreamRenderer(const AnswerIdentity& identity, bool include_usage,
                                bool continuous_usage)
     : identity_(identity), include_usage_(include_usage), continuous_usage_(continuous_usage) {
-  const char* object =
-      identity.kind == ApiRequest::Kind::kChat ? "chat.completion.chunk" : "text_completion";
-  prefix_ =
-      fmt::format(R"(data: {{"id":{},"object":"{}","created":{},"model":{},"choices":[)",
-                  json_string(identity.id), object, identity.created, json_string(identity.model));
+  prefix_ = "data: ";
+  append_identity(
+      prefix_, identity,
+      identity.kind == ApiRequest::Kind::kChat ? "chat.completion.chunk" : "text_completion");
 }
 
 std::string StreamRenderer::first(int choice) const {
@@ -90,7 +110,9 @@ void StreamRenderer::append_chunk(std::string& out, int choice, std::string_view
                                   std::string_view logprobs, FinishReason finish,
                                   const Usage& usage) const {
   out += prefix_;
-  fmt::format_to(std::back_inserter(out), "{{\"index\":{},", choice);
+  out += "{\"index\":";
+  append_number(out, choice);
+  out += ',';
   if (identity_.kind == ApiRequest::Kind::kChat) {
     // The last chunk of a chat carries no content unless text came with it.
     if (text.empty() && finish != FinishReason::kNone) {
@@ -112,7 +134,7 @@ void StreamRenderer::append_chunk(std::string& out, int choice, std::string_view
   out += "}]";
   if (continuous_usage_) {
     out += ",\"usage\":";
-    out += usage_object(usage);
+    append_usage(out, usage);
   } else if (include_usage_) {
     out += ",\"usage\":null";
   }
@@ -120,7 +142,9 @@ void StreamRenderer::append_chunk(std::string& out, int choice, std::string_view
 }
 
 std::string StreamRenderer::usage_chunk(const Usage& usage) const {
-  return prefix_ + "],\"usage\":" + usage_object(usage) + "}\n\n";
+  std::string out = prefix_ + "],\"usage\":";
+  append_usage(out, usage);
+  return out += "}\n\n";
 }
 
 std::string StreamRenderer::error_event(const ApiError& error) {
@@ -130,15 +154,15 @@ std::string StreamRenderer::error_event(const ApiError& error) {
 std::string render_answer(const AnswerIdentity& identity,
                           const std::vector<FinishedChoice>& choices, const Usage& usage) {
   const bool chat = identity.kind == ApiRequest::Kind::kChat;
-  std::string out = fmt::format(
-      R"({{"id":{},"object":"{}","created":{},"model":{},"choices":[)", json_string(identity.id),
-      chat ? "chat.completion" : "text_completion", identity.created, json_string(identity.model));
+  std::string out;
+  append_identity(out, identity, chat ? "chat.completion" : "text_completion");
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const FinishedChoice& choice = choices[i];
     if (i > 0) out += ',';
-    fmt::format_to(std::back_inserter(out), "{{\"index\":{},", choice.index);
-    out += chat ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"text\":";
-    out += json_string(choice.text);
+    out += "{\"index\":";
+    append_number(out, choice.index);
+    out += chat ? ",\"message\":{\"role\":\"assistant\",\"content\":" : ",\"text\":";
+    append_json_string(out, choice.text);
     if (chat) out += ",\"refusal\":null}";
     out += ",\"logprobs\":";
     out += choice.logprobs.empty() ? std::string_view("null") : std::string_view(choice.logprobs);
@@ -147,7 +171,7 @@ std::string render_answer(const AnswerIdentity& identity,
     out += '}';
   }
   out += "],\"usage\":";
-  out += usage_object(usage);
+  append_usage(out, usage);
   out += '}';
   return out;
 }

@@ -113,15 +113,13 @@ Enum read_enum(WireReader& in, const char* field, Enum last) {
   return static_cast<Enum>(value);
 }
 
-TokensFrame read_tokens(WireReader& in) {
-  TokensFrame f;
+void read_tokens(WireReader& in, TokensFrame& f) {
   f.index = in.number<std::uint32_t>("index");
   in.numbers(f.ids, "ids", kTokensMax);
-  f.text = std::string(in.bytes("text", kFrameBytesMax));
+  f.text.assign(in.bytes("text", kFrameBytesMax));
   f.finish = read_enum(in, "finish", FinishReason::kLength);
   f.logprobs = read_logprobs(in, "logprobs");
   in.require(f.logprobs.empty() || f.logprobs.size() == f.ids.size(), "logprobs");
-  return f;
 }
 
 Prefilled read_prefilled(WireReader& in) {
@@ -149,9 +147,9 @@ Fault read_fault(WireReader& in) {
   return f;
 }
 
-Result<Frame> decode_frame(std::uint8_t type, std::string_view payload) {
+// Into `frame` in place: most are tokens after tokens, whose memory is used again.
+Status read_frame(std::uint8_t type, std::string_view payload, Frame& frame) {
   WireReader in(payload);
-  Frame frame;
   switch (static_cast<FrameType>(type)) {
     case FrameType::kAccepted:
       frame = Accepted{};
@@ -163,9 +161,11 @@ Result<Frame> decode_frame(std::uint8_t type, std::string_view payload) {
       frame = f;
       break;
     }
-    case FrameType::kTokens:
-      frame = read_tokens(in);
+    case FrameType::kTokens: {
+      auto* tokens = std::get_if<TokensFrame>(&frame);
+      read_tokens(in, tokens != nullptr ? *tokens : frame.emplace<TokensFrame>());
       break;
+    }
     case FrameType::kPrefilled:
       frame = read_prefilled(in);
       break;
@@ -187,7 +187,8 @@ Result<Frame> decode_frame(std::uint8_t type, std::string_view payload) {
     default:
       return error(ErrorCode::kInvalidArgument, fmt::format("frame: unknown type {}", type));
   }
-  return finish(in, std::move(frame), "frame");
+  if (auto done = finish(in, true, "frame"); !done) return std::unexpected(done.error());
+  return {};
 }
 
 constexpr std::size_t kHeaderBytes = 5;  // length, type
@@ -301,21 +302,21 @@ void PartialMessage::keep(std::string_view& input) {
   if (kept_.empty()) kept_ = std::exchange(input, {});
 }
 
-Result<std::optional<LegFrame>> LegFrameReader::next(std::string_view& input) {
+Result<const LegFrame*> LegFrameReader::next(std::string_view& input) {
   const std::string_view rest = partial_.with(input);
   const auto header =
       read_header(rest.substr(std::min(rest.size(), kLegBytes)), "frame", kFrameBytesMax);
   if (!header) return std::unexpected(header.error());
   if (!*header) {
     partial_.keep(input);
-    return std::nullopt;
+    return nullptr;
   }
-  auto frame = decode_frame((*header)->type, (*header)->payload);
-  if (!frame) return std::unexpected(std::move(frame.error()));
+  if (auto read = read_frame((*header)->type, (*header)->payload, frame_.frame); !read)
+    return std::unexpected(std::move(read.error()));
   WireReader in(rest.substr(0, kLegBytes));
-  std::optional<LegFrame> out(LegFrame{read_attempt(in), std::move(*frame)});
+  frame_.leg = read_attempt(in);
   partial_.used(input, kLegBytes + kHeaderBytes + (*header)->payload.size());
-  return out;
+  return &frame_;
 }
 
 Result<std::optional<LegCommand>> LegCommandReader::next(std::string_view& input) {

@@ -205,17 +205,19 @@ class PartialMessage {
 };
 
 // Leg frames out of a byte stream, in any cut. Takes what it uses from the front of `input`;
-// nullopt: all of it, and more is needed. After an error the stream is unusable.
+// nullptr: all of it, and more is needed. A frame is valid until the next call. After an error the
+// stream is unusable.
 class LegFrameReader {
  public:
-  Result<std::optional<LegFrame>> next(std::string_view& input);
+  Result<const LegFrame*> next(std::string_view& input);
   bool empty() const { return partial_.empty(); }  // no partial frame is left over
 
  private:
   PartialMessage partial_;
+  LegFrame frame_;
 };
 
-// The same for commands.
+// The same for commands; they are the caller's.
 class LegCommandReader {
  public:
   Result<std::optional<LegCommand>> next(std::string_view& input);
