@@ -6,7 +6,6 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config ccache git curl ca-certificates
-  libboost1.81-dev           # Asio: event loop
   libssl-dev openssl         # TLS; certificates for the tests
   libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev
   libspdlog-dev libfmt-dev prometheus-cpp-dev
@@ -26,10 +25,6 @@ esac
 
 missing=()
 for package in "${packages[@]}"; do
-  # A Boost newer than 1.81 serves as well (Ubuntu 24.04 has 1.83).
-  if [ "$package" = libboost1.81-dev ] && dpkg-query -W -f='${Status}' libboost1.83-dev 2>/dev/null | grep -q 'ok installed'; then
-    continue
-  fi
   # npm may have come with another Node.js than the distribution's, which its package would conflict with.
   if [ "$package" = npm ] && command -v npm >/dev/null; then continue; fi
   # Any nginx and HAProxy will do, and one that is there is left as it is.
@@ -50,9 +45,6 @@ fi
 echo "Installing packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${sudo[@]}" apt-get update -qq
-if ! apt-cache show libboost1.81-dev >/dev/null 2>&1; then
-  missing=("${missing[@]/libboost1.81-dev/libboost1.83-dev}")
-fi
 # Tests run the proxies themselves, on ports of their own: those of the packages neither start now, which
 # would take port 80, nor with the machine.
 services=() policy=/usr/sbin/policy-rc.d

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -206,6 +208,88 @@ TEST(FdWatch, HangupIsNotAMereEndOfStream) {
   });
   loop.run();
   EXPECT_TRUE(hung_up);
+}
+
+// With nothing armed the system would report it for ever; and whoever arms later must hear of it.
+TEST(FdWatch, AHangupThatNobodyAwaitedIsToldLater) {
+  for (const bool destroyed : {false, true}) {
+    EventLoop loop;
+    Ends ends;
+    int told = 0;
+    const auto tell = [&] {
+      if (++told == 3) loop.stop();
+    };
+    auto watch = FdWatch::create(loop, ends.ours.get(),
+                                 {.on_readable = tell, .on_writable = tell, .on_hangup = tell});
+    ASSERT_TRUE(watch.has_value());
+    ends.theirs.reset();
+    int turns = 0;
+    std::function<void()> count = [&] {
+      if (++turns < 5) return loop.post(count);
+      if (destroyed) {
+        watch = FdWatch();
+        return loop.stop();
+      }
+      watch->arm_readable();
+      watch->arm_writable();
+      watch->arm_hangup();
+    };
+    count();
+    loop.run();
+    EXPECT_EQ(told, destroyed ? 0 : 3);
+  }
+}
+
+TEST(FdWatch, BytesThatNobodyReadsAreToldWhenTheyAreWanted) {
+  EventLoop loop;
+  Ends ends;
+  int readable = 0;
+  auto watch = FdWatch::create(loop, ends.ours.get(), {.on_readable = [&] {
+                                 ++readable;
+                                 loop.stop();
+                               }});
+  ASSERT_TRUE(watch.has_value());
+  ASSERT_EQ(::write(ends.theirs.get(), "x", 1), 1);
+  loop.call_at(loop.now() + 5ms, [&] { watch->arm_readable(); });  // long after they came
+  loop.run();
+  EXPECT_EQ(readable, 1);
+}
+
+// Each of two watches that are ready in one turn ends the other one.
+TEST(FdWatch, MayEndAnotherThatIsReadyToo) {
+  EventLoop loop;
+  Ends first, second;
+  std::array<std::optional<FdWatch>, 2> watches;
+  int calls = 0;
+  for (const int i : {0, 1}) {
+    Ends& ends = i == 0 ? first : second;
+    auto created = FdWatch::create(loop, ends.ours.get(), {.on_readable = [&, i] {
+                                     ++calls;
+                                     watches[static_cast<std::size_t>(1 - i)].reset();
+                                   }});
+    ASSERT_TRUE(created.has_value());
+    watches[static_cast<std::size_t>(i)].emplace(std::move(*created));
+    watches[static_cast<std::size_t>(i)]->arm_readable();
+    ASSERT_EQ(::write(ends.theirs.get(), "x", 1), 1);
+  }
+  loop.call_at(loop.now() + 5ms, [&] { loop.stop(); });
+  loop.run();
+  EXPECT_EQ(calls, 1);
+}
+
+// Work that is dropped with the loop may hold what, going, asks the loop for something.
+TEST(EventLoop, DroppedWorkMayStillUseIt) {
+  struct Last {
+    EventLoop& loop;
+    ~Last() {
+      loop.post([] {});
+      loop.cancel(loop.call_at(loop.now(), [] {}));
+      loop.call_at(loop.now(), [] {});
+    }
+  };
+  EventLoop loop;
+  loop.post([last = std::make_shared<Last>(loop)] {});
+  loop.call_at(loop.now() + 1h, [last = std::make_shared<Last>(loop)] {});
 }
 
 TEST(FdWatch, CanBeDestroyedInsideItsOwnCallback) {

@@ -1,47 +1,81 @@
 #include "net/fd_watch.h"
 
 #include <fmt/format.h>
+#include <sys/epoll.h>
 
-#include <boost/asio/posix/basic_stream_descriptor.hpp>
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "net/event_loop_impl.h"
 
 namespace pd::net {
-namespace asio = boost::asio;
+namespace {
 
-struct FdWatch::State : std::enable_shared_from_this<State> {
-  using Descriptor = asio::posix::basic_stream_descriptor<asio::io_context::executor_type>;
+// Reported whether asked for or not: an error, or both directions ended.
+constexpr std::uint32_t kHungUp = EPOLLERR | EPOLLHUP;
 
-  State(EventLoop& loop, FdEvents wanted)
-      : descriptor(loop.impl().context), events(std::move(wanted)) {}
+}  // namespace
 
-  void arm(Descriptor::wait_type what, bool State::* armed,
-           std::function<void()> FdEvents::* event) {
-    if (this->*armed) return;
-    this->*armed = true;
-    descriptor.async_wait(
-        what, [self = shared_from_this(), armed, event](const boost::system::error_code& failure) {
-          State& state = *self;
-          state.*armed = false;
-          // `released`: a handler that was already queued when the watch went.
-          if (!failure && !state.released && state.events.*event) (state.events.*event)();
-        });
+std::uint32_t FdWatch::State::wanted() const {
+  std::uint32_t out = 0;
+  if (readable || keeps_reading) out |= EPOLLIN;
+  if (writable) out |= EPOLLOUT;
+  return out;
+}
+
+bool FdWatch::State::call(bool State::* armed, std::function<void()> FdEvents::* event) {
+  if (!std::exchange(this->*armed, false)) return false;
+  if (events.*event) (events.*event)();
+  return true;
+}
+
+void FdWatch::State::dispatch(std::uint32_t ready) {
+  if (released) return;
+  const auto self = shared_from_this();  // a callback may release it
+  const bool bad = (ready & kHungUp) != 0;
+  bool told = false;
+  if (bad) told = call(&State::hangup, &FdEvents::on_hangup);
+  if (!released && (bad || (ready & EPOLLOUT) != 0)) {
+    told |= call(&State::writable, &FdEvents::on_writable);
+    change_later();  // a socket is writable nearly always
   }
+  if (!released && (bad || (ready & EPOLLIN) != 0)) {
+    const bool read = call(&State::readable, &FdEvents::on_readable);
+    told |= read;
+    if (!read) {
+      keeps_reading = false;
+      change_later();
+    }
+  }
+  if (released || !bad || told) return;
+  hung_up = true;  // it would be reported for ever
+  ::epoll_ctl(loop.epoll.get(), EPOLL_CTL_DEL, fd, nullptr);
+}
 
-  Descriptor descriptor;
-  FdEvents events;
-  bool readable_armed = false, writable_armed = false, hangup_armed = false;
-  bool released = false;
-};
+void FdWatch::State::change_later() {
+  if (released || std::exchange(changes, true)) return;
+  loop.changed.push_back(shared_from_this());
+}
+
+void EventLoop::Impl::register_changes() {
+  for (const auto& watch : changed) {
+    watch->changes = false;
+    if (watch->released || watch->hung_up || watch->wanted() == watch->registered) continue;
+    watch->registered = watch->wanted();
+    epoll_event event{.events = watch->registered, .data = {.ptr = watch.get()}};
+    ::epoll_ctl(epoll.get(), EPOLL_CTL_MOD, watch->fd, &event);
+  }
+  changed.clear();
+}
 
 Result<FdWatch> FdWatch::create(EventLoop& loop, int fd, FdEvents events) {
-  auto state = std::make_shared<State>(loop, std::move(events));
-  boost::system::error_code failure;
-  state->descriptor.assign(fd, failure);
-  if (failure) {
+  auto state = std::make_shared<State>(loop.impl(), fd, std::move(events));
+  state->registered = state->wanted();
+  epoll_event event{.events = state->registered, .data = {.ptr = state.get()}};
+  if (::epoll_ctl(loop.impl().epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
     return error(ErrorCode::kUnavailable,
-                 fmt::format("cannot watch descriptor {}: {}", fd, failure.message()));
+                 fmt::format("cannot watch descriptor {}: {}", fd, std::strerror(errno)));
   }
   return FdWatch(std::move(state));
 }
@@ -58,24 +92,24 @@ FdWatch::~FdWatch() { release(); }
 
 void FdWatch::release() {
   if (!state_) return;
+  EventLoop::Impl& loop = state_->loop;
   state_->released = true;
-  if (state_->descriptor.is_open()) state_->descriptor.release();
-  state_.reset();
+  if (!state_->hung_up) ::epoll_ctl(loop.epoll.get(), EPOLL_CTL_DEL, state_->fd, nullptr);
+  loop.released.push_back(std::move(state_));
 }
 
-void FdWatch::arm_readable() {
-  if (!state_) return;
-  state_->arm(asio::posix::descriptor_base::wait_read, &State::readable_armed,
-              &FdEvents::on_readable);
+void FdWatch::arm(bool State::* what) {
+  if (!state_ || std::exchange((*state_).*what, true)) return;
+  if (state_->hung_up) {
+    state_->loop.posted.push_back([state = state_] { state->dispatch(kHungUp); });
+    return;
+  }
+  state_->keeps_reading |= state_->readable;
+  if (state_->wanted() != state_->registered) state_->change_later();
 }
-void FdWatch::arm_writable() {
-  if (!state_) return;
-  state_->arm(asio::posix::descriptor_base::wait_write, &State::writable_armed,
-              &FdEvents::on_writable);
-}
-void FdWatch::arm_hangup() {
-  if (!state_) return;
-  state_->arm(asio::posix::descriptor_base::wait_error, &State::hangup_armed, &FdEvents::on_hangup);
-}
+
+void FdWatch::arm_readable() { arm(&State::readable); }
+void FdWatch::arm_writable() { arm(&State::writable); }
+void FdWatch::arm_hangup() { arm(&State::hangup); }
 
 }  // namespace pd::net

@@ -32,8 +32,10 @@ class FdWatch {
 
  private:
   struct State;
+  friend class EventLoop;
   explicit FdWatch(std::shared_ptr<State> state) : state_(std::move(state)) {}
   void release();
+  void arm(bool State::* what);
   std::shared_ptr<State> state_;
 };
 

@@ -32,7 +32,6 @@ PURE_BANS = [
     (r"#include <(thread|mutex|fstream|condition_variable|random|atomic)>", "decisions own no thread, lock, file or random device"),
     (r"SteadyTime", "decisions are told the time"),
 ]
-ASIO_HEADER = re.compile(r"#include <boost/")
 
 
 def modules():
@@ -76,8 +75,6 @@ def check_file(path, relative, known, report):
             for pattern, why in PURE_BANS:
                 if re.search(pattern, code):
                     report(relative, number, why)
-        if ASIO_HEADER.search(code) and not (relative.startswith("src/net/") and (relative.endswith(".cc") or relative.endswith("_impl.h"))):
-            report(relative, number, "Asio's headers never leave net's .cc files")
         included = re.match(r'#include "(\w+)/', code)
         if included and module in known and included.group(1) in known and included.group(1) not in allowed:
             report(relative, number, f"module {module} must not include {included.group(1)}: it is not among its dependencies")
