@@ -1,6 +1,7 @@
 #include "model/tokenizer/pre_tokenizer.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace pd::model::tokenizing {
@@ -66,14 +67,22 @@ void append_pieces(const Piece& whole, const std::vector<Stretch>& stretches,
   }
 }
 
-// One stretch per character that `is_delimiter` accepts, and what lies between.
+// One stretch per character that `is_delimiter` accepts, and what lies between. ASCII is looked up.
 template <typename Predicate>
 std::vector<Stretch> split_at_characters(std::string_view text, Predicate is_delimiter) {
+  std::array<bool, 128> delimits;
+  for (char32_t c = 0; c < delimits.size(); ++c) delimits[c] = is_delimiter(c);
   std::vector<Stretch> out;
   std::size_t done = 0;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t begin = at;
-    if (!is_delimiter(next_code_point(text, at))) continue;
+    const auto byte = static_cast<unsigned char>(text[at]);
+    if (byte < delimits.size()) {
+      ++at;
+      if (!delimits[byte]) continue;
+    } else if (!is_delimiter(next_code_point(text, at))) {
+      continue;
+    }
     if (done < begin) out.push_back({done, begin, false});
     out.push_back({begin, at, true});
     done = at;
@@ -191,6 +200,10 @@ bool PreTokenizer::byte_level() const {
 Status PreTokenizer::run(Piece text, Scratch& scratch) const {
   scratch.pieces.clear();
   scratch.changed.clear();
+  // Words have some five bytes; a long text may grow on.
+  const std::size_t words = std::min<std::size_t>(text.text.size() / 4 + 4, 4096);
+  scratch.pieces.reserve(words);
+  scratch.next.reserve(words);
   if (!text.text.empty()) scratch.pieces.push_back(text);
   for (const auto& step : steps_) {
     scratch.next.clear();
