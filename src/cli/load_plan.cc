@@ -185,8 +185,15 @@ class Planner {
                                "mooncake:FILE, azure:FILE, servegen:FOLDER",
                                flags_.dataset));
     }
-    if (recorded_ && kind_ != "servegen") skip_until(trace_from_);
     auto& all = out_.workload.conversations;
+    const bool timed = all.empty() || all.front().turns.front().at;
+    if (!timed && by_trace_)
+      return wrong("--dataset", fmt::format("{} has lengths and no times: say --rate 10, or "
+                                            "--concurrency 8 for a closed loop",
+                                            path_));
+    if (!timed && trace_from_ > Duration{})
+      return wrong("--trace-from", fmt::format("{} has no times to begin at", path_));
+    if (timed && recorded_ && kind_ != "servegen") skip_until(trace_from_);
     if (flags_.requests > 0 && all.size() > flags_.requests) all.resize(flags_.requests);
     if (all.empty()) return wrong("--trace-from", "the trace has ended by then");
     return {};

@@ -142,11 +142,12 @@ Result<Workload> read_csv_trace(std::string_view text, std::string_view name, st
   const std::size_t time = column("TIMESTAMP", "arrived_at");
   const std::size_t input = column("ContextTokens", "num_prefill_tokens");
   const std::size_t output = column("GeneratedTokens", "num_decode_tokens");
-  const std::size_t most = std::max({time, input, output});
+  const bool timed = time < names.size();
+  const std::size_t most = std::max({timed ? time : 0, input, output});
   if (most >= names.size()) {
     return mistake(name, 1,
-                   "the header must name TIMESTAMP,ContextTokens,GeneratedTokens or "
-                   "arrived_at,num_prefill_tokens,num_decode_tokens");
+                   "the header must name ContextTokens,GeneratedTokens or num_prefill_tokens,"
+                   "num_decode_tokens; for times also TIMESTAMP or arrived_at");
   }
   Workload out;
   std::size_t number = 1;
@@ -158,14 +159,19 @@ Result<Workload> read_csv_trace(std::string_view text, std::string_view name, st
     if (line->empty()) continue;
     const auto row = cells(*line);
     if (row.size() <= most) return mistake(name, number, "too few columns");
-    const auto at = seconds_in(row[time]);
     const auto in = tokens_in(row[input]), made = tokens_in(row[output]);
-    if (!at || !in || !made)
-      return mistake(name, number, "a time or a number of tokens is missing");
-    if (!first) first = at;
-    const double since = std::max(0.0, *at - *first);
-    if (since > kSecondsMax) return mistake(name, number, "more than three years after the first");
-    out.conversations.push_back({{Ask{duration_of(since), {Piece{mix64(number), *in}}, *made}}});
+    if (!in || !made) return mistake(name, number, "a number of tokens is missing");
+    Ask ask{{}, {Piece{mix64(number), *in}}, *made};
+    if (timed) {
+      const auto at = seconds_in(row[time]);
+      if (!at) return mistake(name, number, "the time is missing");
+      if (!first) first = at;
+      const double since = std::max(0.0, *at - *first);
+      if (since > kSecondsMax)
+        return mistake(name, number, "more than three years after the first");
+      ask.at = duration_of(since);
+    }
+    out.conversations.push_back({{std::move(ask)}});
   }
   if (out.conversations.empty()) return mistake(name, 1, "no request in this file");
   sort_by_time(out);

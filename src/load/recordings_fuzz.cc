@@ -12,8 +12,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!made) continue;
     pd::Duration before{};
     for (const auto& conversation : made->conversations) {
-      if (*conversation.turns.at(0).at < before) std::abort();
-      before = *conversation.turns[0].at;
+      const auto at = conversation.turns.at(0).at.value_or(before);
+      if (at < before) std::abort();
+      before = at;
     }
   }
   const std::size_t half = text.find('\0');

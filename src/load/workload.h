@@ -29,7 +29,7 @@ struct Conversation {
 };
 
 struct Workload {
-  std::vector<Conversation> conversations;
+  std::vector<Conversation> conversations;  // all of them have times, or none
   std::string remark;  // what whoever quotes a figure must know; empty: nothing
   std::size_t asks() const;
 };
@@ -58,7 +58,8 @@ Workload conversations(std::size_t count, Lengths turns, std::uint32_t system_to
 // which become equal pieces of text.
 Result<Workload> read_mooncake(std::string_view text, std::string_view name, std::size_t count);
 // CSV with a header: Azure's TIMESTAMP,ContextTokens,GeneratedTokens or
-// arrived_at,num_prefill_tokens,num_decode_tokens (seconds).
+// arrived_at,num_prefill_tokens,num_decode_tokens (seconds). A file of lengths alone lacks the
+// column of times, and its requests have none.
 Result<Workload> read_csv_trace(std::string_view text, std::string_view name, std::size_t count);
 
 // A client of ServeGen: chunk-N-trace.csv and, if there is one, chunk-N-dataset.json.

@@ -133,6 +133,18 @@ TEST(CsvTrace, ReadsAzureAndPlainSeconds) {
   EXPECT_EQ(plain->conversations.size(), 1U) << "the first so many";
 }
 
+TEST(CsvTrace, ReadsLengthsWithoutTimes) {
+  const auto made = read_csv_trace(
+      "num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n3772,54,3826,69.9\n"
+      "2015,156,2171,12.9\n",
+      "t", kAll);
+  ASSERT_TRUE(made) << made.error().message;
+  ASSERT_EQ(made->conversations.size(), 2U);
+  EXPECT_FALSE(made->conversations[0].turns[0].at);
+  EXPECT_EQ(made->conversations[0].turns[0].prompt[0].tokens, 3772U);
+  EXPECT_EQ(made->conversations[1].turns[0].output_tokens, 156U);
+}
+
 TEST(CsvTrace, NamesTheLineThatIsWrong) {
   const auto message = [](std::string_view text) {
     const auto made = read_csv_trace(text, "file", kAll);
@@ -143,8 +155,8 @@ TEST(CsvTrace, NamesTheLineThatIsWrong) {
   EXPECT_THAT(message("a,b\n1,2\n"), HasSubstr("header"));
   EXPECT_THAT(message(head), HasSubstr("no request"));
   EXPECT_THAT(message(head + "2023-11-16 18:15:46,1"), HasSubstr("file:2: too few"));
-  EXPECT_THAT(message(head + "2023-13-46 18:15:46,1,1"), HasSubstr("file:2: a time"));
-  EXPECT_THAT(message(head + "5,1,-1"), HasSubstr("file:2: a time"));
+  EXPECT_THAT(message(head + "2023-13-46 18:15:46,1,1"), HasSubstr("file:2: the time"));
+  EXPECT_THAT(message(head + "5,1,-1"), HasSubstr("file:2: a number"));
   EXPECT_THAT(message(head + "0,1,1\n1e12,1,1"), HasSubstr("file:3"));
 }
 

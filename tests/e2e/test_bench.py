@@ -82,6 +82,19 @@ def write_azure(folder):
     return path
 
 
+def test_a_recording_of_lengths_alone(serve, cluster, program, tmp_path):
+    path = tmp_path / "lengths.csv"
+    path.write_text("num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n" +
+                    "".join(f"{20 + i},5,{25 + i},1\n" for i in range(12)))
+    for when in (("--concurrency", 3), ("--rate", 50)):
+        summary, _ = serve("--dataset", f"azure:{path}", *when)
+        assert summary["requests"]["completed"] == 12
+    for flags, why in (((), "say --rate 10, or --concurrency 8"),
+                       (("--rate", 1, "--trace-from", "1s"), "no times to begin at")):
+        done = program.run("bench", "serve", cluster.gateway, "--dataset", f"azure:{path}", *flags)
+        assert done.returncode == 1 and why in done.stderr
+
+
 def test_rejections_and_failures_are_told_apart(serve, start_cluster, tmp_path, program):
     tight = start_cluster(config={"gateway": {"ttft_limit": "50ms"}, "prefill": {"slots": 1},
                                   "decode": {"batch": 1}})
