@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
+#include <limits>
 
 #include "base/mapped_file.h"
 #include "cli/bench_command.h"
@@ -145,25 +145,29 @@ class Planner {
     return {};
   }
 
-  // As many conversations as can be asked; a recording may have fewer.
-  std::size_t wanted() {
+  // How many conversations are asked at most; nullopt: time alone ends the load.
+  std::optional<std::size_t> wanted() const {
     if (flags_.requests > 0) return flags_.requests;
-    if (!length_) return kRequestsDefault;
-    if (!open_) return recorded_ ? kRequestsMax : kClosedMax;
-    const double most = std::max(open_->rate, open_->end_rate.value_or(0)) * to_seconds(*length_);
-    return static_cast<std::size_t>(most + 10 * std::sqrt(most) * open_->burstiness + 100);
+    return length_ || recorded_ ? std::nullopt : std::optional(kRequestsDefault);
+  }
+
+  void ask_from(const load::ConversationSource& source) {
+    // The times of an open loop bound it as well: none is drawn before it is due.
+    if (open_ || !wanted())
+      out_.workload.more = source;
+    else
+      out_.workload = load::take(*wanted(), source);
   }
 
   Status make_workload() {
-    const std::size_t count = wanted();
+    const Rng own(rng_.next());
     if (kind_ == "random") {
-      out_.workload = load::unrelated(count, input_, output_, rng_);
+      ask_from(load::unrelated(input_, output_, own));
     } else if (kind_ == "shared-prefix") {
-      out_.workload = load::shared_prefixes(count, std::max(flags_.prefixes, 1U),
-                                            flags_.prefix_tokens, input_, output_, rng_);
+      ask_from(load::shared_prefixes(std::max(flags_.prefixes, 1U), flags_.prefix_tokens, input_,
+                                     output_, own));
     } else if (kind_ == "multi-turn") {
-      out_.workload =
-          load::conversations(count, turns_, flags_.prefix_tokens, input_, output_, rng_);
+      ask_from(load::conversations(turns_, flags_.prefix_tokens, input_, output_, own));
     } else if (kind_ == "servegen") {
       const auto clients = read_servegen_folder(path_);
       if (!clients) return std::unexpected(clients.error());
@@ -185,6 +189,10 @@ class Planner {
                                "mooncake:FILE, azure:FILE, servegen:FOLDER",
                                flags_.dataset));
     }
+    return recorded_ ? cut_recording() : Status();
+  }
+
+  Status cut_recording() {
     auto& all = out_.workload.conversations;
     const bool timed = all.empty() || all.front().turns.front().at;
     if (!timed && by_trace_)
@@ -193,7 +201,7 @@ class Planner {
                                             path_));
     if (!timed && trace_from_ > Duration{})
       return wrong("--trace-from", fmt::format("{} has no times to begin at", path_));
-    if (timed && recorded_ && kind_ != "servegen") skip_until(trace_from_);
+    if (timed && kind_ != "servegen") skip_until(trace_from_);
     if (flags_.requests > 0 && all.size() > flags_.requests) all.resize(flags_.requests);
     if (all.empty()) return wrong("--trace-from", "the trace has ended by then");
     return {};
@@ -211,7 +219,9 @@ class Planner {
   Status set_times() {
     auto& all = out_.workload.conversations;
     if (open_) {
-      out_.options.starts = load::arrival_times(*open_, length_, all.size(), rng_);
+      const std::size_t most =
+          recorded_ ? all.size() : wanted().value_or(std::numeric_limits<std::size_t>::max());
+      out_.options.starts = load::arrival_times(*open_, length_, most, rng_);
       if (out_.options.starts->empty())
         return wrong("--seconds", "no request is due within this time at this rate");
     } else if (by_trace_) {
@@ -260,9 +270,6 @@ class Planner {
     }
     if (!out_.workload.remark.empty()) setting["remark"] = out_.workload.remark;
   }
-
-  // Closed loops by time alone: more than any server answers; made before the load begins.
-  static constexpr std::size_t kClosedMax = 200'000;
 
   const BenchServeFlags& flags_;
   Rng rng_;

@@ -28,7 +28,7 @@ void Generator::start() {
 }
 
 bool Generator::may_begin() const {
-  if (stopped_ || begun_ >= workload_.conversations.size()) return false;
+  if (stopped_ || (begun_ >= workload_.conversations.size() && !workload_.more)) return false;
   if (options_.starts) return begun_ < options_.starts->size();
   return !options_.length || loop_.now() - start_ < *options_.length;
 }
@@ -50,15 +50,20 @@ void Generator::begin_next(Time due) {
   const std::size_t conversation = begun_++;
   Talk& talk = talks_.try_emplace(conversation).first->second;
   talk.conversation = conversation;
+  talk.turns = turns_of(conversation);
   talk.due = due;
   ask(talk);
+}
+
+std::vector<Ask> Generator::turns_of(std::size_t conversation) const {
+  const auto& listed = workload_.conversations;
+  return conversation < listed.size() ? listed[conversation].turns : workload_.more().turns;
 }
 
 // --- one request ---------------------------------------------------------------------------------
 
 void Generator::ask(Talk& talk) {
-  const auto& turns = workload_.conversations[talk.conversation].turns;
-  const Ask& ask = turns[talk.turn];
+  const Ask& ask = talk.turns[talk.turn];
   // Words cost what they cost once per request: an overhead belongs to its first piece alone.
   talk.said.push_back(
       text_of(ask.prompt, {target_.tokens.per_word, talk.turn == 0 ? target_.tokens.overhead : 0}));
@@ -68,7 +73,7 @@ void Generator::ask(Talk& talk) {
   talk.record.turn = talk.turn;
   talk.record.due_s = to_seconds(talk.due - start_);
   talk.pausing = false;
-  talk.reader.emplace(target_.streamed, talk.turn + 1 < turns.size());
+  talk.reader.emplace(target_.streamed, talk.turn + 1 < talk.turns.size());
   const std::uint64_t id = talk.conversation;
 
   net::HttpCall call = target_.call;
@@ -175,9 +180,8 @@ void Generator::close_record(Talk& talk) {
 // A conversation goes on only where its last answer is there to be built upon.
 void Generator::next_turn(std::uint64_t id) {
   Talk& talk = talks_.at(id);
-  const auto& turns = workload_.conversations[talk.conversation].turns;
   const bool answered = records_.back().completed();
-  if (stopped_ || !answered || talk.turn + 1 >= turns.size()) return drop(id);
+  if (stopped_ || !answered || talk.turn + 1 >= talk.turns.size()) return drop(id);
   talk.said.push_back(talk.reader->text());
   ++talk.turn;
   talk.due = loop_.now() + options_.think;

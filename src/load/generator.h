@@ -63,6 +63,7 @@ class Generator {
   // A conversation under way: what was said so far, and what it waits for.
   struct Talk {
     std::size_t conversation = 0;
+    std::vector<Ask> turns;
     std::uint32_t turn = 0;
     std::vector<std::string> said;  // by the user and the model in turns
     Time due{};
@@ -75,6 +76,7 @@ class Generator {
 
   void begin_due();
   void begin_next(Time due);
+  std::vector<Ask> turns_of(std::size_t conversation) const;
   void ask(Talk& talk);
   std::string body_of(const Talk& talk, std::uint32_t output_tokens) const;
   void on_end(std::uint64_t id, const Status& outcome);

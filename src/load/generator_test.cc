@@ -76,7 +76,7 @@ class GeneratorTest : public ::testing::Test {
 
 TEST_F(GeneratorTest, AnOpenLoopAsksAtItsTimes) {
   serve(stream_words());
-  const Workload workload = unrelated(50, {5, 5}, {3, 3}, rng_);
+  const Workload workload = take(50, unrelated({5, 5}, {3, 3}, rng_));
   std::vector<Duration> starts;
   for (int i = 0; i < 50; ++i) starts.push_back(i * 2ms);
   const auto records = run(workload, {.starts = starts});
@@ -108,7 +108,7 @@ TEST_F(GeneratorTest, AStallCountsForAllWhoWereDueInIt) {
     }
     stream_words()(body, std::move(response));
   });
-  const Workload workload = unrelated(10, {5, 5}, {3, 3}, rng_);
+  const Workload workload = take(10, unrelated({5, 5}, {3, 3}, rng_));
   const auto records = run(workload, {.starts = std::vector<Duration>(10, 1ms)});
   ASSERT_EQ(records.size(), 10U);
   for (const Record& record : records) EXPECT_GE(record.ttft_ms, 90) << record.index;
@@ -116,15 +116,30 @@ TEST_F(GeneratorTest, AStallCountsForAllWhoWereDueInIt) {
 
 TEST_F(GeneratorTest, AClosedLoopHasSoManyUnderWay) {
   serve(stream_words());
-  const auto records = run(unrelated(40, {5, 5}, {3, 3}, rng_), {.starts = {}, .at_once = 4});
+  const auto records = run(take(40, unrelated({5, 5}, {3, 3}, rng_)), {.starts = {}, .at_once = 4});
   EXPECT_EQ(records.size(), 40U);
   EXPECT_EQ(most_at_once_, 4);
+}
+
+TEST_F(GeneratorTest, AClosedLoopGoesOnForItsTime) {
+  serve(stream_words());
+  Workload workload = take(3, unrelated({5, 5}, {3, 3}, Rng(1)));
+  int drawn = 0;
+  workload.more = [&drawn, source = unrelated({5, 5}, {3, 3}, Rng(2))] {
+    return ++drawn, source();
+  };
+  const auto records = run(workload, {.starts = {}, .at_once = 2, .length = 200ms});
+  EXPECT_GT(records.size(), 20U) << "far more than the three that are listed";
+  EXPECT_EQ(records.size(), 3U + static_cast<std::size_t>(drawn)) << "each when it is asked";
+  std::set<std::string> prompts;
+  for (const Json& body : bodies_) prompts.insert(body["messages"].dump());
+  EXPECT_EQ(prompts.size(), records.size());
 }
 
 TEST_F(GeneratorTest, ATurnHoldsAllThatWasSaid) {
   serve(stream_words());
   const auto records =
-      run(conversations(5, {3, 3}, 20, {4, 4}, {3, 3}, rng_), {.starts = {}, .at_once = 2});
+      run(take(5, conversations({3, 3}, 20, {4, 4}, {3, 3}, rng_)), {.starts = {}, .at_once = 2});
   ASSERT_EQ(records.size(), 15U);
   const auto longest = std::ranges::max_element(
       bodies_, {}, [](const Json& body) { return body["messages"].size(); });
@@ -149,7 +164,7 @@ TEST_F(GeneratorTest, AConversationEndsWithAnAnswerThatIsNone) {
     response.send(429, "application/json", R"({"error":{"message":"busy"}})");
   });
   const auto records =
-      run(conversations(6, {3, 3}, 0, {4, 4}, {3, 3}, rng_), {.starts = {}, .at_once = 2});
+      run(take(6, conversations({3, 3}, 0, {4, 4}, {3, 3}, rng_)), {.starts = {}, .at_once = 2});
   ASSERT_EQ(records.size(), 6U);
   for (const Record& record : records) {
     EXPECT_EQ(record.outcome, Record::Outcome::kRejected);
@@ -160,7 +175,7 @@ TEST_F(GeneratorTest, AConversationEndsWithAnAnswerThatIsNone) {
 TEST_F(GeneratorTest, PatienceEndsARequest) {
   std::vector<net::HttpResponse> kept;
   serve([&](const Json&, net::HttpResponse response) { kept.push_back(std::move(response)); });
-  const auto records = run(unrelated(3, {5, 5}, {3, 3}, rng_),
+  const auto records = run(take(3, unrelated({5, 5}, {3, 3}, rng_)),
                            {.starts = std::vector<Duration>(3, 0ms), .patience = 30ms});
   ASSERT_EQ(records.size(), 3U);
   for (const Record& record : records) {
@@ -176,7 +191,7 @@ TEST_F(GeneratorTest, AStopGivesUpWhatIsUnderWay) {
   stop_after_ = 30ms;
   std::vector<Duration> starts(3, 0ms);
   starts.push_back(1h);
-  const auto records = run(unrelated(4, {5, 5}, {3, 3}, rng_), {.starts = starts});
+  const auto records = run(take(4, unrelated({5, 5}, {3, 3}, rng_)), {.starts = starts});
   ASSERT_EQ(records.size(), 3U);
   for (const Record& record : records) EXPECT_EQ(record.outcome, Record::Outcome::kUnfinished);
   kept.clear();
@@ -185,7 +200,7 @@ TEST_F(GeneratorTest, AStopGivesUpWhatIsUnderWay) {
 TEST_F(GeneratorTest, AnUnreachableServerIsAFailureEach) {
   serve(stream_words());
   server_->stop_accepting();
-  const auto records = run(unrelated(3, {5, 5}, {3, 3}, rng_), {.starts = {}, .at_once = 3});
+  const auto records = run(take(3, unrelated({5, 5}, {3, 3}, rng_)), {.starts = {}, .at_once = 3});
   ASSERT_EQ(records.size(), 3U);
   for (const Record& record : records) EXPECT_EQ(record.outcome, Record::Outcome::kFailed);
 }

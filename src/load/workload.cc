@@ -41,40 +41,42 @@ Result<Lengths> parse_lengths(std::string_view text) {
       fmt::format("'{}' is not a length: write a number of tokens, 128, or a range, 16:512", text));
 }
 
-Workload unrelated(std::size_t count, Lengths input, Lengths output, Rng& rng) {
-  Workload out;
-  for (std::size_t i = 0; i < count; ++i)
-    out.conversations.push_back(
-        single({{}, {Piece{rng.next(), input.draw(rng)}}, output.draw(rng)}));
-  return out;
+ConversationSource unrelated(Lengths input, Lengths output, Rng rng) {
+  return [=]() mutable {
+    const Piece prompt{rng.next(), input.draw(rng)};
+    return single({{}, {prompt}, output.draw(rng)});
+  };
 }
 
-Workload shared_prefixes(std::size_t count, std::uint32_t prefixes, std::uint32_t prefix_tokens,
-                         Lengths input, Lengths output, Rng& rng) {
+ConversationSource shared_prefixes(std::uint32_t prefixes, std::uint32_t prefix_tokens,
+                                   Lengths input, Lengths output, Rng rng) {
   const std::uint64_t first = rng.next();
-  Workload out;
-  for (std::size_t i = 0; i < count; ++i) {
+  return [=]() mutable {
     const Piece prefix{mix64(first + rng.below(prefixes)), prefix_tokens};
-    out.conversations.push_back(
-        single({{}, {prefix, Piece{rng.next(), input.draw(rng)}}, output.draw(rng)}));
-  }
-  return out;
+    const Piece own{rng.next(), input.draw(rng)};
+    return single({{}, {prefix, own}, output.draw(rng)});
+  };
 }
 
-Workload conversations(std::size_t count, Lengths turns, std::uint32_t system_tokens, Lengths input,
-                       Lengths output, Rng& rng) {
+ConversationSource conversations(Lengths turns, std::uint32_t system_tokens, Lengths input,
+                                 Lengths output, Rng rng) {
   const Piece system{rng.next(), system_tokens};
-  Workload out;
-  for (std::size_t i = 0; i < count; ++i) {
-    Conversation conversation;
+  return [=]() mutable {
+    Conversation out;
     for (std::uint32_t left = turns.draw(rng); left > 0; --left) {
       Ask ask{{}, {}, output.draw(rng)};
-      if (conversation.turns.empty() && system_tokens > 0) ask.prompt.push_back(system);
+      if (out.turns.empty() && system_tokens > 0) ask.prompt.push_back(system);
       ask.prompt.push_back({rng.next(), input.draw(rng)});
-      conversation.turns.push_back(std::move(ask));
+      out.turns.push_back(std::move(ask));
     }
-    out.conversations.push_back(std::move(conversation));
-  }
+    return out;
+  };
+}
+
+Workload take(std::size_t count, const ConversationSource& source) {
+  Workload out;
+  out.conversations.reserve(count);
+  while (out.conversations.size() < count) out.conversations.push_back(source());
   return out;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,8 +29,14 @@ struct Conversation {
   std::vector<Ask> turns;  // at least one
 };
 
+// Draws one conversation after the other, without end.
+using ConversationSource = std::function<Conversation()>;
+
 struct Workload {
   std::vector<Conversation> conversations;  // all of them have times, or none
+  // What follows them, drawn when it is asked: a load that ends by time takes as many as the server
+  // answers, and a long one holds no more than is under way. Empty: nothing follows.
+  ConversationSource more;
   std::string remark;  // what whoever quotes a figure must know; empty: nothing
   std::size_t asks() const;
 };
@@ -45,13 +52,15 @@ struct Lengths {
 Result<Lengths> parse_lengths(std::string_view text);
 
 // Prompts that have nothing in common.
-Workload unrelated(std::size_t count, Lengths input, Lengths output, Rng& rng);
+ConversationSource unrelated(Lengths input, Lengths output, Rng rng);
 // Each prompt begins with one of `prefixes` texts of `prefix_tokens`.
-Workload shared_prefixes(std::size_t count, std::uint32_t prefixes, std::uint32_t prefix_tokens,
-                         Lengths input, Lengths output, Rng& rng);
+ConversationSource shared_prefixes(std::uint32_t prefixes, std::uint32_t prefix_tokens,
+                                   Lengths input, Lengths output, Rng rng);
 // Conversations of so many turns; `system_tokens` begin all of them alike.
-Workload conversations(std::size_t count, Lengths turns, std::uint32_t system_tokens, Lengths input,
-                       Lengths output, Rng& rng);
+ConversationSource conversations(Lengths turns, std::uint32_t system_tokens, Lengths input,
+                                 Lengths output, Rng rng);
+// The first `count` of them.
+Workload take(std::size_t count, const ConversationSource& source);
 
 // Recordings. Errors name `name` and the line. `count`: the first so many.
 // Mooncake JSON lines: timestamp (ms), input_length, output_length, hash_ids of 512 tokens each,

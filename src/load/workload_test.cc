@@ -38,7 +38,7 @@ TEST(Prompt, EqualPiecesAreEqualText) {
 
 TEST(Workload, DrawsLengthsInTheirRange) {
   Rng rng(1);
-  const Workload made = unrelated(1000, {16, 512}, {1, 4}, rng);
+  const Workload made = take(1000, unrelated({16, 512}, {1, 4}, rng));
   ASSERT_EQ(made.conversations.size(), 1000U);
   std::set<std::uint32_t> outputs;
   std::set<std::uint64_t> seeds;
@@ -55,7 +55,7 @@ TEST(Workload, DrawsLengthsInTheirRange) {
 
 TEST(Workload, SharesAsManyPrefixesAsAsked) {
   Rng rng(1);
-  const Workload made = shared_prefixes(1000, 7, 512, {10, 10}, {5, 5}, rng);
+  const Workload made = take(1000, shared_prefixes(7, 512, {10, 10}, {5, 5}, rng));
   std::set<std::uint64_t> prefixes;
   for (const auto& conversation : made.conversations) {
     prefixes.insert(conversation.turns[0].prompt[0].seed);
@@ -66,7 +66,7 @@ TEST(Workload, SharesAsManyPrefixesAsAsked) {
 
 TEST(Workload, ConversationsBeginAlikeAndHaveTurns) {
   Rng rng(1);
-  const Workload made = conversations(100, {2, 5}, 200, {10, 20}, {5, 5}, rng);
+  const Workload made = take(100, conversations({2, 5}, 200, {10, 20}, {5, 5}, rng));
   std::set<std::size_t> turns;
   std::set<std::uint64_t> systems;
   for (const auto& conversation : made.conversations) {
