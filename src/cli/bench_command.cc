@@ -15,6 +15,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/settings.h"
+#include "load/extra_fields.h"
 #include "load/report_page.h"
 #include "load/summary.h"
 
@@ -172,6 +173,8 @@ class BenchRun {
 int run_serve(const BenchServeFlags& flags) {
   auto plan = plan_load(flags);
   if (!plan) return fail(plan.error());
+  auto extra = load::parse_extra_fields(flags.extra);
+  if (!extra) return fail(fmt::format("--extra: {}", extra.error().message));
   const auto server = flags.server.resolve();
   if (!server) return fail(server.error());
   std::string model = flags.model;
@@ -193,11 +196,12 @@ int run_serve(const BenchServeFlags& flags) {
   target.model = model;
   target.streamed = !flags.whole;
   target.ignore_eos = !flags.no_ignore_eos;
-  target.extra = flags.extra;
+  target.extra = std::move(*extra);
   target.tokens = endpoint->tokens;
   plan->setting["server"] = flags.server.url + server->base.substr(server->base == "/v1" ? 3 : 0);
   plan->setting["model"] = model;
   plan->setting["api"] = endpoint->api + (flags.whole ? ", not streamed" : ", streamed");
+  if (!target.extra.empty()) plan->setting["extra fields"] = target.extra;
   plan->setting["prompts"] =
       fmt::format("{:.3g} tokens a word, {:.3g} tokens of the endpoint's own",
                   endpoint->tokens.per_word, endpoint->tokens.overhead);
@@ -292,7 +296,10 @@ CLI::App* add_serve(CLI::App& bench, const std::shared_ptr<BenchServeFlags>& fla
   app->add_flag("--whole", flags->whole, "ask for whole answers, not streams");
   app->add_flag("--no-ignore-eos", flags->no_ignore_eos,
                 "leave out ignore_eos, which not every server knows; answers may then be shorter");
-  app->add_option("--extra", flags->extra, "further fields of the body: '\"temperature\":0'");
+  app->add_option("--extra", flags->extra,
+                  "further fields of the body: temperature=0 or '{\"temperature\":0}'; may be "
+                  "repeated")
+      ->allow_extra_args(false);
   add_dataset_flags(*app, *flags);
   add_time_flags(*app, *flags);
   app->add_option("--slo", flags->slo, "limits that count as served: ttft=500ms,tpot=50ms,e2e=10s");

@@ -19,7 +19,7 @@ struct BenchServeFlags {
   std::string api = "auto";  // chat; completions for a server that refuses it
   bool whole = false;        // not streamed
   bool no_ignore_eos = false;
-  std::string extra;
+  std::vector<std::string> extra;  // each KEY=VALUE or a JSON object
 
   std::string dataset = "random";
   std::string input = "256", output = "64";

@@ -95,6 +95,15 @@ def test_a_recording_of_lengths_alone(serve, cluster, program, tmp_path):
         assert done.returncode == 1 and why in done.stderr
 
 
+def test_further_fields_reach_the_server(cluster, program, tmp_path):
+    done = program.run("bench", "serve", cluster.gateway, "--quiet", "--requests", 2, "--concurrency", 1,
+                       "--extra", "temperature=0", "--extra", '{"top_k": "many"}', "--json", tmp_path / "s.json")
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert done.returncode == 1 and "no request completed" in done.stderr
+    assert summary["setting"]["extra fields"] == '"temperature":0,"top_k":"many"'
+    assert all("top_k" in message for message in summary["errors"]), summary["errors"]
+
+
 def test_rejections_and_failures_are_told_apart(serve, start_cluster, tmp_path, program):
     tight = start_cluster(config={"gateway": {"ttft_limit": "50ms"}, "prefill": {"slots": 1},
                                   "decode": {"batch": 1}})
@@ -136,6 +145,7 @@ def test_mistakes_are_named(cluster, program, tmp_path):
     assert str(tmp_path / "none") in refused("--dataset", f"azure:{tmp_path / 'none'}")
     assert "'nonsense' is none" in refused("--dataset", "nonsense", "--rate", 1)
     assert "--slo" in refused("--rate", 1, "--slo", "ttft=fast")
+    assert "--extra: 'foo' is no field of a body: write KEY=VALUE" in refused("--rate", 1, "--extra", "foo")
     assert "--input-tokens" in refused("--rate", 1, "--input-tokens", "9:3")
     assert "Connection refused" in refused("--rate", 1, url="127.0.0.1:1")
     assert "No such file" in refused("--rate", 1, "--json", tmp_path / "no" / "s.json")
