@@ -198,6 +198,7 @@ int run_serve(const BenchServeFlags& flags) {
   target.ignore_eos = !flags.no_ignore_eos;
   target.extra = std::move(*extra);
   target.tokens = endpoint->tokens;
+  target.text_seed = plan->text_seed;
   plan->setting["server"] = flags.server.url + server->base.substr(server->base == "/v1" ? 3 : 0);
   plan->setting["model"] = model;
   plan->setting["api"] = endpoint->api + (flags.whole ? ", not streamed" : ", streamed");
@@ -248,7 +249,13 @@ void add_dataset_flags(CLI::App& app, BenchServeFlags& flags) {
       ->capture_default_str();
   app.add_option("--trace-from", flags.trace_from, "where in the recording to begin")
       ->capture_default_str();
-  app.add_option("--seed", flags.seed, "the same seed asks the same")->capture_default_str();
+  app.add_option(
+      "--seed", flags.seed,
+      "the same seed asks the same: lengths, times and words. Default: lengths and times "
+      "of seed 1, words that no earlier run has sent");
+  app.add_option(
+      "--text-seed", flags.text_seed,
+      "of the prompts' words alone, to repeat a run without --seed: the summary names it");
 }
 
 void add_time_flags(CLI::App& app, BenchServeFlags& flags) {

@@ -38,8 +38,9 @@ struct BenchServeFlags {
 
   std::string slo;
   std::string patience = "10m";
-  std::uint64_t seed = 1;
-  double tokens_per_word = 0;  // 0: asked from the server
+  std::optional<std::uint64_t> seed;       // of lengths and times; 1
+  std::optional<std::uint64_t> text_seed;  // of words; what `seed` says, else another each run
+  double tokens_per_word = 0;              // 0: asked from the server
   std::string records_file, json_file, html_file;
   bool quiet = false;
 };
@@ -49,6 +50,7 @@ struct LoadPlan {
   load::Workload workload;
   load::GeneratorOptions options;
   load::Slo slo;
+  std::uint64_t text_seed = 1;
   std::map<std::string, std::string> setting;  // in words, for whoever reads the figures
 };
 // Errors name the flag.

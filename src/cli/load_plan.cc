@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <random>
 
 #include "base/mapped_file.h"
 #include "cli/bench_command.h"
@@ -18,6 +19,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t kTraceBytesMax = std::size_t{4} << 30;
 constexpr std::size_t kRequestsDefault = 100;
 constexpr std::size_t kRequestsMax = 50'000'000;
+constexpr std::uint64_t kSeedDefault = 1;
 
 std::unexpected<Error> wrong(std::string_view flag, std::string_view what) {
   return error(ErrorCode::kInvalidArgument, fmt::format("{}: {}", flag, what));
@@ -72,13 +74,15 @@ Result<std::vector<load::ServeGenClient>> read_servegen_folder(const fs::path& f
 
 class Planner {
  public:
-  explicit Planner(const BenchServeFlags& flags) : flags_(flags), rng_(flags.seed) {}
+  explicit Planner(const BenchServeFlags& flags)
+      : flags_(flags), rng_(flags.seed.value_or(kSeedDefault)) {}
 
   Result<LoadPlan> plan() {
     if (Status read = read_flags(); !read) return std::unexpected(read.error());
     if (Status times = choose_times(); !times) return std::unexpected(times.error());
     if (Status made = make_workload(); !made) return std::unexpected(made.error());
     if (Status set = set_times(); !set) return std::unexpected(set.error());
+    out_.text_seed = flags_.text_seed.value_or(flags_.seed ? *flags_.seed : std::random_device{}());
     describe();
     return std::move(out_);
   }
@@ -253,7 +257,9 @@ class Planner {
     if (kind_ == "multi-turn")
       setting["turns"] = fmt::format("{}, {} tokens common to all, {} between turns", flags_.turns,
                                      flags_.prefix_tokens, flags_.think);
-    setting["seed"] = fmt::format("{}", flags_.seed);
+    // Both are what repeats this run.
+    setting["seed"] =
+        fmt::format("--seed {} --text-seed {}", flags_.seed.value_or(kSeedDefault), out_.text_seed);
     if (!out_.options.starts) {
       setting["arrivals"] = fmt::format("closed loop, {} at once", flags_.concurrency);
     } else if (by_trace_) {

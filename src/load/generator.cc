@@ -66,7 +66,8 @@ void Generator::ask(Talk& talk) {
   const Ask& ask = talk.turns[talk.turn];
   // Words cost what they cost once per request: an overhead belongs to its first piece alone.
   talk.said.push_back(
-      text_of(ask.prompt, {target_.tokens.per_word, talk.turn == 0 ? target_.tokens.overhead : 0}));
+      text_of(ask.prompt, {target_.tokens.per_word, talk.turn == 0 ? target_.tokens.overhead : 0},
+              target_.text_seed));
   talk.record = Record{};
   talk.record.index = sent_++;
   talk.record.conversation = talk.conversation;

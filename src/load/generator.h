@@ -27,6 +27,7 @@ struct Target {
   bool ignore_eos = true;
   std::string extra;  // further fields of the body: "temperature":0
   TokenRate tokens;
+  std::uint64_t text_seed = 1;  // of the prompts' words
 };
 
 struct GeneratorOptions {

@@ -40,17 +40,19 @@ void append_words(std::string& out, std::uint64_t seed, std::uint32_t count) {
   }
 }
 
-std::string text_of(const std::vector<Piece>& pieces, const TokenRate& rate) {
+std::string text_of(const std::vector<Piece>& pieces, const TokenRate& rate,
+                    std::uint64_t text_seed) {
   std::string out;
   double owed = -rate.overhead / rate.per_word;  // words still to be written, or written too many
   for (const Piece& piece : pieces) {
     owed += piece.tokens / rate.per_word;
     const double words = std::max(0.0, std::round(owed));
-    append_words(out, piece.seed, static_cast<std::uint32_t>(words));
+    append_words(out, counter_random(text_seed, piece.seed), static_cast<std::uint32_t>(words));
     // The remainder goes with the next piece, but not into its own words' place in the text.
     owed -= words;
   }
-  if (out.empty()) append_words(out, pieces.empty() ? 0 : pieces.front().seed, 1);
+  const std::uint64_t first = pieces.empty() ? 0 : pieces.front().seed;
+  if (out.empty()) append_words(out, counter_random(text_seed, first), 1);
   return out;
 }
 

@@ -26,7 +26,8 @@ struct TokenRate {
 void append_words(std::string& out, std::uint64_t seed, std::uint32_t count);
 
 // The text of the pieces; of a prompt's first piece the overhead is taken off. A prompt has at
-// least one word.
-std::string text_of(const std::vector<Piece>& pieces, const TokenRate& rate);
+// least one word. Another `text_seed` gives other words, and equal pieces are equal within each.
+std::string text_of(const std::vector<Piece>& pieces, const TokenRate& rate,
+                    std::uint64_t text_seed);
 
 }  // namespace pd::load

@@ -20,20 +20,29 @@ std::size_t words(std::string_view text) {
 
 TEST(Prompt, HasTheLengthThatTheServerWillCount) {
   for (const std::uint32_t tokens : {1U, 2U, 63U, 64U, 1000U}) {
-    EXPECT_EQ(words(text_of({{5, tokens}}, kExact)), tokens);
-    EXPECT_NEAR(static_cast<double>(words(text_of({{5, tokens}}, {2.5, 0}))), tokens / 2.5, 0.6);
+    EXPECT_EQ(words(text_of({{5, tokens}}, kExact, 1)), tokens);
+    EXPECT_NEAR(static_cast<double>(words(text_of({{5, tokens}}, {2.5, 0}, 1))), tokens / 2.5, 0.6);
   }
-  EXPECT_EQ(words(text_of({{5, 100}}, {1, 30})), 70U);
-  EXPECT_EQ(words(text_of({{5, 10}}, {1, 30})), 1U) << "an overhead above the length: one word";
-  EXPECT_EQ(words(text_of({}, kExact)), 1U);
+  EXPECT_EQ(words(text_of({{5, 100}}, {1, 30}, 1)), 70U);
+  EXPECT_EQ(words(text_of({{5, 10}}, {1, 30}, 1)), 1U) << "an overhead above the length: one word";
+  EXPECT_EQ(words(text_of({}, kExact, 1)), 1U);
 }
 
 TEST(Prompt, EqualPiecesAreEqualText) {
-  const std::string a = text_of({{1, 512}, {2, 512}, {3, 100}}, {1.3, 10});
-  const std::string b = text_of({{1, 512}, {2, 512}, {4, 300}}, {1.3, 10});
+  const std::string a = text_of({{1, 512}, {2, 512}, {3, 100}}, {1.3, 10}, 1);
+  const std::string b = text_of({{1, 512}, {2, 512}, {4, 300}}, {1.3, 10}, 1);
   const auto differ = std::ranges::mismatch(a, b).in1 - a.begin();
   EXPECT_GE(words(std::string_view(a).substr(0, static_cast<std::size_t>(differ))), 1014 / 1.3 - 1);
-  EXPECT_NE(text_of({{1, 512}}, kExact), text_of({{2, 512}}, kExact));
+  EXPECT_NE(text_of({{1, 512}}, kExact, 1), text_of({{2, 512}}, kExact, 1));
+}
+
+TEST(Prompt, AnotherTextSeedIsAnotherTextFromTheFirstWordsOn) {
+  const std::string a = text_of({{1, 512}, {2, 512}}, kExact, 1);
+  const std::string b = text_of({{1, 512}, {2, 512}}, kExact, 2);
+  EXPECT_EQ(words(a), words(b));
+  const auto same = std::ranges::mismatch(a, b).in1 - a.begin();
+  EXPECT_LT(same, 40) << "no block of a prefix cache is common to both";
+  EXPECT_EQ(a, text_of({{1, 512}, {2, 512}}, kExact, 1));
 }
 
 TEST(Workload, DrawsLengthsInTheirRange) {
