@@ -116,10 +116,18 @@ class BenchRun {
     loop_.run();
     if (terminal_ && !flags_.quiet) note("\r\033[K");
     const auto records = generator_.take_records();
-    const auto summary = load::summarize(records, plan_.slo, plan_.setting);
+    if (plan_.options.length && flags_.requests == 0 && generator_.ran_out()) {
+      std::string& remark = plan_.setting["remark"];
+      remark +=
+          (remark.empty() ? "" : "; ") +
+          fmt::format("the recording's {} requests ended before --seconds did", records.size());
+    }
+    const auto summary = load::summarize(records, plan_.slo, plan_.setting, generator_.sending_s());
     tell("{}", load::to_table(summary));
     if (Status written = write_results(records, summary); !written) return fail(written.error());
-    return summary.completed > 0 ? 0 : fail("no request completed");
+    if (summary.completed > 0) return 0;
+    const std::string why = summary.first_error.empty() ? "" : ": " + summary.first_error;
+    return fail("no request completed" + why);
   }
 
  private:

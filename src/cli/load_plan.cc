@@ -225,14 +225,24 @@ class Planner {
     if (open_) {
       const std::size_t most =
           recorded_ ? all.size() : wanted().value_or(std::numeric_limits<std::size_t>::max());
-      out_.options.starts = load::arrival_times(*open_, length_, most, rng_);
-      if (out_.options.starts->empty())
+      // One more than are asked: sending ends when the next would have been due.
+      auto starts = load::arrival_times(*open_, length_, std::max(most, most + 1), rng_);
+      out_.options.length = length_;
+      if (starts.size() > most) {
+        out_.options.length = starts.back();
+        starts.pop_back();
+      }
+      if (starts.empty())
         return wrong("--seconds", "no request is due within this time at this rate");
+      out_.options.starts = std::move(starts);
     } else if (by_trace_) {
       std::vector<Duration> starts;
       for (const load::Conversation& conversation : all) {
         const double at = to_seconds(*conversation.turns.front().at) / flags_.speed_up;
-        if (length_ && at >= to_seconds(*length_)) break;
+        if (length_ && at >= to_seconds(*length_)) {
+          out_.options.length = length_;
+          break;
+        }
         starts.emplace_back(static_cast<Duration::rep>(at * 1e9));
       }
       out_.options.starts = std::move(starts);

@@ -143,6 +143,7 @@ void Generator::give_up(std::uint64_t id, Record::Outcome outcome, std::string w
   loop_.cancel(talk.timer);
   client_.cancel(talk.call);
   talk.record.outcome = outcome;
+  talk.record.status = talk.reader->status();
   talk.record.error = std::move(why);
   close_record(talk);
   drop(id);
@@ -201,6 +202,7 @@ void Generator::drop(std::uint64_t id) {
 
 void Generator::stop() {
   if (std::exchange(stopped_, true)) return;
+  stopped_after_ = loop_.now() - start_;
   loop_.cancel(next_timer_);
   std::vector<std::uint64_t> open;
   for (const auto& [id, talk] : talks_) open.push_back(id);
@@ -214,6 +216,11 @@ void Generator::stop() {
     }
   }
   if (open.empty()) drop(0);
+}
+
+double Generator::sending_s() const {
+  if (!options_.length || ran_out()) return 0;
+  return to_seconds(std::min(*options_.length, stopped_after_));
 }
 
 Progress Generator::progress() const {

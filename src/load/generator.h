@@ -35,8 +35,10 @@ struct GeneratorOptions {
   // Without it closed loop: `at_once` conversations at any time.
   std::optional<std::vector<Duration>> starts;
   int at_once = 1;
-  std::optional<Duration> length;  // closed loop: no further conversation after this
-  Duration think{0};               // between an answer and the next turn of its conversation
+  // When sending ends. Closed loop: no further conversation begins after this. Open loop: when the
+  // one after `starts` would have been due, if that is known; rates are of this time.
+  std::optional<Duration> length;
+  Duration think{0};  // between an answer and the next turn of its conversation
   Duration patience{std::chrono::minutes(10)};  // from due; then the request is given up
 };
 
@@ -59,6 +61,12 @@ class Generator {
   Progress progress() const;
   std::vector<Record> take_records() { return std::move(records_); }  // after on_end
   double elapsed_s() const { return to_seconds(loop_.now() - start_); }
+  // For how long conversations were begun, as far as `length` or stop() say so; 0: until the last.
+  double sending_s() const;
+  // A closed loop whose workload is used up.
+  bool ran_out() const {
+    return !options_.starts && !workload_.more && begun_ >= workload_.conversations.size();
+  }
 
  private:
   // A conversation under way: what was said so far, and what it waits for.
@@ -98,6 +106,7 @@ class Generator {
   std::uint64_t sent_ = 0;
   net::EventLoop::TimerId next_timer_ = 0;
   bool stopped_ = false;
+  Duration stopped_after_ = Duration::max();
   bool ended_ = false;
   std::unordered_map<std::uint64_t, Talk> talks_;
   std::vector<Record> records_;

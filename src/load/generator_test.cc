@@ -63,6 +63,7 @@ class GeneratorTest : public ::testing::Test {
     if (stop_after_) loop_.call_at(loop_.now() + *stop_after_, [&] { generator.stop(); });
     generator.start();
     loop_.run();
+    sending_s_ = generator.sending_s();
     return generator.take_records();
   }
 
@@ -71,6 +72,7 @@ class GeneratorTest : public ::testing::Test {
   std::vector<Json> bodies_;
   int at_once_ = 0, most_at_once_ = 0;
   std::optional<Duration> stop_after_;
+  double sending_s_ = 0;
   Rng rng_{1};
 };
 
@@ -136,6 +138,25 @@ TEST_F(GeneratorTest, AClosedLoopGoesOnForItsTime) {
   EXPECT_EQ(prompts.size(), records.size());
 }
 
+TEST_F(GeneratorTest, SaysForHowLongItSent) {
+  serve(stream_words());
+  const auto five = take(5, unrelated({5, 5}, {3, 3}, rng_));
+  Workload endless;
+  endless.more = unrelated({5, 5}, {3, 3}, rng_);
+  const std::vector<Duration> starts(5, 1ms);
+  run(five, {.starts = starts, .length = 60ms});
+  EXPECT_EQ(sending_s_, 0.06) << "though the last was due before that";
+  run(five, {.starts = starts});
+  EXPECT_EQ(sending_s_, 0) << "until the last was due";
+  run(endless, {.starts = {}, .at_once = 2, .length = 50ms});
+  EXPECT_EQ(sending_s_, 0.05);
+  run(five, {.starts = {}, .at_once = 2, .length = 10s});
+  EXPECT_EQ(sending_s_, 0) << "the workload was used up long before";
+  stop_after_ = 40ms;
+  run(endless, {.starts = {}, .at_once = 2, .length = 10s});
+  EXPECT_NEAR(sending_s_, 0.04, 0.03);
+}
+
 TEST_F(GeneratorTest, ATurnHoldsAllThatWasSaid) {
   serve(stream_words());
   const auto records =
@@ -180,8 +201,24 @@ TEST_F(GeneratorTest, PatienceEndsARequest) {
   ASSERT_EQ(records.size(), 3U);
   for (const Record& record : records) {
     EXPECT_EQ(record.outcome, Record::Outcome::kTimedOut);
+    EXPECT_FALSE(record.accepted());
     EXPECT_GE(record.e2e_ms, 30);
   }
+  kept.clear();
+}
+
+TEST_F(GeneratorTest, WhatIsGivenUpInItsAnswerWasAccepted) {
+  std::vector<net::HttpResponse> kept;
+  serve([&](const Json&, net::HttpResponse response) {
+    response.start(200, "text/event-stream");
+    response.write("data: {\"choices\":[]}\n\n");
+    kept.push_back(std::move(response));
+  });
+  const auto records = run(take(1, unrelated({5, 5}, {3, 3}, rng_)),
+                           {.starts = std::vector<Duration>(1, 0ms), .patience = 100ms});
+  ASSERT_EQ(records.size(), 1U);
+  EXPECT_EQ(records[0].outcome, Record::Outcome::kTimedOut);
+  EXPECT_TRUE(records[0].accepted());
   kept.clear();
 }
 

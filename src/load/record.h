@@ -35,6 +35,10 @@ struct Record {
   std::uint32_t cached_tokens = 0;
   std::uint32_t output_tokens = 0;
 
+  // The server took it on: it began to answer with 200, whatever came of it.
+  bool accepted() const { return status == 200; }
+  // HTTP 4xx but 429: asked again, it would be refused again.
+  bool refused() const { return status >= 400 && status < 500 && status != 429; }
   bool completed() const { return outcome == Outcome::kCompleted; }
   // Of answers with at least two tokens.
   bool has_tpot() const { return completed() && output_tokens > 1; }

@@ -39,6 +39,33 @@ void spread_tokens(std::vector<Second>& seconds, const Record& record) {
   }
 }
 
+// Adds a request that was not cut short to all sums.
+void count(Summary& out, const Record& record) {
+  Second& second = second_at(out.seconds, record.due_s);
+  ++out.offered;
+  ++second.offered;
+  out.sending_s = std::max(out.sending_s, record.due_s);
+  out.accepted += record.accepted() ? 1 : 0;
+  second.accepted += record.accepted() ? 1 : 0;
+  if (!record.completed()) {
+    const bool rejected = record.outcome == Record::Outcome::kRejected;
+    ++(rejected ? out.rejected : out.failed);
+    ++(rejected ? second.rejected : second.failed);
+    out.timed_out += record.outcome == Record::Outcome::kTimedOut ? 1 : 0;
+    out.refused += record.refused() ? 1 : 0;
+    return;
+  }
+  const bool within = out.slo.met_by(record);
+  ++out.completed;
+  ++second.completed;
+  out.within_slo += within ? 1 : 0;
+  second.within_slo += within ? 1 : 0;
+  out.length_s = std::max(out.length_s, record.due_s + record.e2e_ms / 1000);
+  out.prompt_tokens += record.prompt_tokens;
+  out.cached_tokens += record.cached_tokens;
+  out.output_tokens += record.output_tokens;
+}
+
 }  // namespace
 
 Distribution distribution_of(std::vector<double> values) {
@@ -60,48 +87,34 @@ Distribution distribution_of(std::vector<double> values) {
 }
 
 Summary summarize(const std::vector<Record>& records, const Slo& slo,
-                  std::map<std::string, std::string> setting) {
+                  std::map<std::string, std::string> setting, double sending_s) {
   Summary out;
   out.setting = std::move(setting);
   out.slo = slo;
+  out.sending_s = sending_s;
   std::vector<double> ttft, tpot, itl, e2e, late;
   std::map<std::string, std::uint64_t> errors;
-  double first = HUGE_VAL, last = 0;
+  const Record* first_error = nullptr;
   for (const Record& record : records) {
     if (record.outcome == Record::Outcome::kUnfinished) {
       ++out.unfinished;
       continue;
     }
-    ++out.offered;
-    first = std::min(first, record.due_s);
-    last = std::max(last, record.due_s + record.e2e_ms / 1000);
+    count(out, record);
     late.push_back((record.sent_s - record.due_s) * 1000);
-    ++second_at(out.seconds, record.due_s).offered;
     if (!record.completed()) {
       ++errors[record.error];
-      const bool rejected = record.outcome == Record::Outcome::kRejected;
-      ++(rejected ? out.rejected : out.failed);
-      if (record.outcome == Record::Outcome::kTimedOut) ++out.timed_out;
-      Second& second = second_at(out.seconds, record.due_s);
-      ++(rejected ? second.rejected : second.failed);
+      if (first_error == nullptr || record.index < first_error->index) first_error = &record;
       continue;
     }
-    ++out.completed;
-    const bool within = slo.met_by(record);
-    out.within_slo += within ? 1 : 0;
-    Second& second = second_at(out.seconds, record.due_s);
-    ++second.completed;
-    second.within_slo += within ? 1 : 0;
-    out.prompt_tokens += record.prompt_tokens;
-    out.cached_tokens += record.cached_tokens;
-    out.output_tokens += record.output_tokens;
     ttft.push_back(record.ttft_ms);
     e2e.push_back(record.e2e_ms);
     if (record.has_tpot()) tpot.push_back(record.tpot_ms());
     itl.insert(itl.end(), record.itl_ms.begin(), record.itl_ms.end());
     spread_tokens(out.seconds, record);
   }
-  if (out.offered > 0) out.length_s = last - first;
+  out.length_s = std::max(out.length_s, out.sending_s);
+  if (first_error != nullptr) out.first_error = first_error->error;
   out.errors = most_frequent(std::move(errors));
   out.ttft = distribution_of(std::move(ttft));
   out.tpot = distribution_of(std::move(tpot));

@@ -25,15 +25,19 @@ Distribution distribution_of(std::vector<double> values);
 
 // One second of the load. A request counts in the second in which it was due.
 struct Second {
-  std::uint64_t offered = 0, completed = 0, within_slo = 0, rejected = 0, failed = 0;
+  std::uint64_t offered = 0, completed = 0, within_slo = 0, rejected = 0, failed = 0, accepted = 0;
   double output_tokens = 0;  // arrived in this second, spread evenly over each answer
 };
 
 struct Summary {
   std::map<std::string, std::string> setting;  // what was asked for, in words
   Slo slo;
-  double length_s = 0;  // first due to last end
+  // Two lengths, both from the load's start: how long requests were sent, and until the last whole
+  // answer, or until sending ended if that is later. One that is given up late prolongs neither.
+  double sending_s = 0, length_s = 0;
   std::uint64_t offered = 0, completed = 0, rejected = 0, failed = 0, timed_out = 0;
+  std::uint64_t accepted = 0;    // completed, or failed after the server had begun to answer
+  std::uint64_t refused = 0;     // of the failed: HTTP 4xx but 429
   std::uint64_t unfinished = 0;  // not among the offered
   std::uint64_t within_slo = 0;
   std::uint64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;  // of completed ones
@@ -41,17 +45,25 @@ struct Summary {
   Distribution late;  // due to sent: this client's own share of them
   std::vector<Second> seconds;
   std::map<std::string, std::uint64_t> errors;  // message -> how many, the ten most frequent
+  std::string first_error;                      // of the first request that did not complete
 
-  double rate(std::uint64_t count) const {
-    return length_s > 0 ? static_cast<double>(count) / length_s : 0;
-  }
+  // What was asked for, per second of sending; 0 if all was sent at once.
+  double offered_rate() const { return per_second(offered, sending_s); }
+  // What came of it, per second of the whole length.
+  double rate(std::uint64_t count) const { return per_second(count, length_s); }
+  // The load does not fit the server: its figures say nothing of the server's speed.
+  bool mostly_refused() const { return share(refused, offered) >= 0.9; }
   double share(std::uint64_t count, std::uint64_t whole) const {
     return whole > 0 ? static_cast<double>(count) / static_cast<double>(whole) : 0;
   }
+  static double per_second(std::uint64_t count, double seconds) {
+    return seconds > 0 ? static_cast<double>(count) / seconds : 0;
+  }
 };
 
+// `sending_s`: for how long it was to send; 0, or a later due time: until the last was due.
 Summary summarize(const std::vector<Record>& records, const Slo& slo,
-                  std::map<std::string, std::string> setting);
+                  std::map<std::string, std::string> setting, double sending_s = 0);
 
 std::string to_table(const Summary& summary);
 std::string to_json(const Summary& summary);

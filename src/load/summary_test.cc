@@ -30,6 +30,7 @@ Record ended(double due_s, Record::Outcome outcome, std::string error) {
   r.due_s = r.sent_s = due_s;
   r.outcome = outcome;
   r.error = std::move(error);
+  r.status = outcome == Record::Outcome::kRejected ? 429 : 0;
   r.e2e_ms = 10;
   return r;
 }
@@ -62,7 +63,52 @@ TEST(Summary, CountsEachOnceAndGoodputOfTheOffered) {
   EXPECT_EQ(s.tpot.count, 2U);
   EXPECT_EQ(s.itl.count, 6U);
   EXPECT_NEAR(s.late.most, 1, 1e-9);
-  EXPECT_NEAR(s.length_s, 2.31 - 0.5, 1e-9);
+  EXPECT_EQ(s.accepted, 3U);
+  EXPECT_EQ(s.first_error, "HTTP 429: busy");
+}
+
+// Ten requests a second for ten seconds; the answers take four.
+TEST(Summary, RatesAreOfTheTimeInWhichTheyHappened) {
+  std::vector<Record> records;
+  for (int i = 0; i < 100; ++i) {
+    records.push_back(completed(i * 0.1, 100, 4000, 20));
+    records.back().index = static_cast<std::uint64_t>(i);
+  }
+  const Summary s = summarize(records, *parse_slo("ttft=200ms"), {}, 10);
+  EXPECT_NEAR(s.offered_rate(), 10, 1e-9) << "not thinned by the wait for the last answer";
+  EXPECT_NEAR(s.length_s, 13.9, 1e-9);
+  EXPECT_NEAR(s.rate(s.completed), 100 / 13.9, 1e-9);
+  EXPECT_THAT(to_table(s), HasSubstr("100 offered over 10.0 s of sending (10.00/s)"));
+  EXPECT_THAT(to_table(s), HasSubstr("over the 13.9 s to the last answer"));
+
+  records.push_back(ended(9.9, Record::Outcome::kTimedOut, "no answer"));
+  records.back().e2e_ms = 600'000;
+  EXPECT_NEAR(summarize(records, {}, {}, 10).length_s, 13.9, 1e-9) << "nothing came after that";
+  EXPECT_NEAR(summarize(records, {}, {}).sending_s, 9.9, 1e-9);
+  EXPECT_NEAR(summarize({ended(3, Record::Outcome::kFailed, "")}, {}, {}, 60).length_s, 60, 1e-9)
+      << "a server that answers nothing was measured all the same";
+  const Summary at_once = summarize({completed(0, 1, 2, 3)}, {}, {});
+  EXPECT_THAT(to_table(at_once), HasSubstr("1 offered at once:"));
+}
+
+TEST(Summary, ALoadThatDoesNotFitSaysWhatTheServerSaid) {
+  std::vector<Record> records;
+  for (std::uint64_t i = 0; i < 40; ++i) {
+    records.push_back(
+        ended(1, Record::Outcome::kFailed, "HTTP 400: too long by " + std::to_string(i)));
+    records.back().status = 400;
+    records.back().index = 40 - i;
+  }
+  const Summary s = summarize(records, *parse_slo("ttft=200ms"), {});
+  EXPECT_EQ(s.refused, 40U);
+  EXPECT_EQ(s.first_error, "HTTP 400: too long by 39");
+  EXPECT_THAT(to_table(s), HasSubstr("refused       40 of 40 requests"));
+  EXPECT_THAT(to_table(s), HasSubstr("first:\n              HTTP 400: too long by 39\n"));
+  EXPECT_THAT(to_table(s), HasSubstr("30 x  other messages"));
+  EXPECT_THAT(to_table(s), HasSubstr("the 40 rejected or failed have none and count as outside"));
+  EXPECT_THAT(to_json(s), HasSubstr("\"first_error\":\"HTTP 400: too long by 39\""));
+  for (Record& record : records) record.status = 429;
+  EXPECT_FALSE(summarize(records, {}, {}).mostly_refused()) << "busy is not unfit";
 }
 
 TEST(Summary, TheTimelineHoldsEveryRequestAndToken) {
@@ -73,12 +119,14 @@ TEST(Summary, TheTimelineHoldsEveryRequestAndToken) {
     all.completed += second.completed;
     all.rejected += second.rejected;
     all.failed += second.failed;
+    all.accepted += second.accepted;
     all.output_tokens += second.output_tokens;
   }
   EXPECT_EQ(all.offered, s.offered);
   EXPECT_EQ(all.completed, s.completed);
   EXPECT_EQ(all.rejected, s.rejected);
   EXPECT_EQ(all.failed, s.failed);
+  EXPECT_EQ(all.accepted, s.accepted);
   EXPECT_NEAR(all.output_tokens, 18, 1e-6);
   // The first: tokens from 0.6 to 1.6 s, 0.4 of them in the first second.
   EXPECT_NEAR(s.seconds[0].output_tokens, 4.4, 1e-6);
@@ -105,6 +153,8 @@ TEST(Summary, SurvivesItsJson) {
   EXPECT_EQ(to_json(*back), to_json(s));
   EXPECT_EQ(to_table(*back), to_table(s));
   EXPECT_FALSE(read_summary("{}", "file"));
+  EXPECT_THAT(read_summary(R"({"format":"pdserve bench serve 1"})", "old.json").error().message,
+              HasSubstr("old.json is of another version of bench serve: measure again"));
   EXPECT_FALSE(read_summary("nonsense", "file"));
   EXPECT_FALSE(read_summary(R"({"setting":[]})", "file"));
 }

@@ -1,6 +1,7 @@
 // Summaries as a table, as JSON and beside each other: declared in summary.h.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "load/summary.h"
@@ -9,6 +10,8 @@ namespace pd::load {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+constexpr const char* kFormat = "pdserve bench serve 2";
 
 std::string row(std::string_view name, const Distribution& d) {
   if (d.count == 0) return fmt::format("{:<14}{:>10}\n", name, "-");
@@ -46,53 +49,91 @@ std::optional<double> limit_in(const Json& json, const char* key) {
   return limit.is_number() ? std::optional(limit.get<double>()) : std::nullopt;
 }
 
+std::string request_lines(const Summary& s) {
+  const std::string pace = s.sending_s > 0 ? fmt::format("over {:.1f} s of sending ({:.2f}/s)",
+                                                         s.sending_s, s.offered_rate())
+                                           : "at once";
+  std::string out =
+      fmt::format("requests      {} offered {}: {} completed, {} rejected, {} failed{}\n",
+                  s.offered, pace, s.completed, s.rejected, s.failed,
+                  s.timed_out > 0 ? fmt::format(" ({} of them given up)", s.timed_out) : "");
+  if (s.unfinished > 0) {
+    out += fmt::format(
+        "unfinished    {} were under way when the load was stopped; they count nowhere\n",
+        s.unfinished);
+  }
+  out += fmt::format(
+      "throughput    {:.2f} requests/s, {:.1f} output tokens/s, {:.1f} prompt tokens/s, over the "
+      "{:.1f} s to the last answer\n",
+      s.rate(s.completed), s.rate(s.output_tokens), s.rate(s.prompt_tokens), s.length_s);
+  if (!s.slo.empty()) {
+    out += fmt::format(
+        "goodput       {:.2f} requests/s over the same time; {:.1f} % of those offered are within "
+        "{}\n",
+        s.rate(s.within_slo), 100 * s.share(s.within_slo, s.offered), to_string(s.slo));
+  }
+  if (s.cached_tokens > 0) {
+    out += fmt::format("prefix cache  {:.1f} % of prompt tokens\n",
+                       100 * s.share(s.cached_tokens, s.prompt_tokens));
+  }
+  return out;
+}
+
+// The most frequent first; those that are not kept are at least counted.
+std::string error_lines(const Summary& s) {
+  std::vector<std::pair<std::string, std::uint64_t>> sorted(s.errors.begin(), s.errors.end());
+  std::ranges::stable_sort(sorted, std::greater{}, &std::pair<std::string, std::uint64_t>::second);
+  std::uint64_t others = s.offered - s.completed;
+  std::string out = sorted.empty() ? "" : "\n";
+  for (const auto& [message, count] : sorted) {
+    out += fmt::format("{:>8} x  {}\n", count, message);
+    others -= std::min(others, count);
+  }
+  if (!sorted.empty() && others > 0) out += fmt::format("{:>8} x  other messages\n", others);
+  return out;
+}
+
 }  // namespace
 
 std::string to_table(const Summary& s) {
   std::string out;
   for (const auto& [name, value] : s.setting) out += fmt::format("{:<14}{}\n", name, value);
-  out += fmt::format(
-      "\nrequests      {} offered in {:.1f} s ({:.2f}/s): {} completed, {} rejected, {} failed{}\n",
-      s.offered, s.length_s, s.rate(s.offered), s.completed, s.rejected, s.failed,
-      s.timed_out > 0 ? fmt::format(" ({} of them given up)", s.timed_out) : "");
-  if (s.unfinished > 0)
+  out += '\n';
+  if (s.mostly_refused()) {
     out += fmt::format(
-        "unfinished    {} were under way when the load was stopped; they count "
-        "nowhere\n",
-        s.unfinished);
-  out += fmt::format(
-      "throughput    {:.2f} requests/s, {:.1f} output tokens/s, {:.1f} prompt "
-      "tokens/s\n",
-      s.rate(s.completed), s.rate(s.output_tokens), s.rate(s.prompt_tokens));
-  if (s.cached_tokens > 0)
-    out += fmt::format("prefix cache  {:.1f} % of prompt tokens\n",
-                       100 * s.share(s.cached_tokens, s.prompt_tokens));
-  if (!s.slo.empty())
-    out +=
-        fmt::format("goodput       {:.2f} requests/s, {:.1f} % of those offered are within {}\n",
-                    s.rate(s.within_slo), 100 * s.share(s.within_slo, s.offered), to_string(s.slo));
+        "refused       {} of {} requests, with HTTP 4xx: this load does not fit this server. The "
+        "first:\n              {}\n",
+        s.refused, s.offered, s.first_error);
+  }
+  out += request_lines(s);
   out += fmt::format("\n{:<14}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}\n", "ms", "mean", "p50",
                      "p90", "p95", "p99", "p99.9", "max");
   out += row("TTFT", s.ttft) + row("TPOT", s.tpot) + row("ITL", s.itl) + row("E2E", s.e2e) +
          row("sent late", s.late);
-  if (!s.errors.empty()) out += '\n';
-  for (const auto& [message, count] : s.errors) out += fmt::format("{:>8} x  {}\n", count, message);
-  return out;
+  const std::uint64_t without = s.offered - s.completed;
+  if (without > 0) {
+    out +=
+        fmt::format("TTFT to E2E are of the {} completed: the {} rejected or failed have none{}.\n",
+                    s.completed, without, s.slo.empty() ? "" : " and count as outside the limits");
+  }
+  return out + error_lines(s);
 }
 
 std::string to_json(const Summary& s) {
-  Json json{{"format", "pdserve bench serve 1"}, {"setting", s.setting}};
+  Json json{{"format", kFormat}, {"setting", s.setting}};
   json["slo_ms"] = {{"ttft", limit_of(s.slo.ttft_ms)},
                     {"tpot", limit_of(s.slo.tpot_ms)},
                     {"e2e", limit_of(s.slo.e2e_ms)}};
+  json["sending_s"] = s.sending_s;
   json["length_s"] = s.length_s;
-  json["requests"] = {{"offered", s.offered},      {"completed", s.completed},
-                      {"rejected", s.rejected},    {"failed", s.failed},
-                      {"timed_out", s.timed_out},  {"unfinished", s.unfinished},
-                      {"within_slo", s.within_slo}};
+  json["requests"] = {
+      {"offered", s.offered},       {"completed", s.completed}, {"rejected", s.rejected},
+      {"failed", s.failed},         {"timed_out", s.timed_out}, {"unfinished", s.unfinished},
+      {"within_slo", s.within_slo}, {"accepted", s.accepted},   {"refused", s.refused}};
   json["tokens"] = {
       {"prompt", s.prompt_tokens}, {"cached", s.cached_tokens}, {"output", s.output_tokens}};
-  json["per_second"] = {{"requests", s.rate(s.completed)},
+  json["per_second"] = {{"offered", s.offered_rate()},
+                        {"requests", s.rate(s.completed)},
                         {"goodput", s.rate(s.within_slo)},
                         {"output_tokens", s.rate(s.output_tokens)}};
   json["ttft_ms"] = json_of(s.ttft);
@@ -101,23 +142,29 @@ std::string to_json(const Summary& s) {
   json["e2e_ms"] = json_of(s.e2e);
   json["late_ms"] = json_of(s.late);
   json["errors"] = s.errors;
+  json["first_error"] = s.first_error;
   Json seconds = Json::array();
   for (const Second& second : s.seconds)
     seconds.push_back({second.offered, second.completed, second.within_slo, second.rejected,
-                       second.failed, second.output_tokens});
-  json["seconds_columns"] = {"offered",  "completed", "within_slo",
-                             "rejected", "failed",    "output_tokens"};
+                       second.failed, second.accepted, second.output_tokens});
+  json["seconds_columns"] = {"offered", "completed", "within_slo",   "rejected",
+                             "failed",  "accepted",  "output_tokens"};
   json["seconds"] = std::move(seconds);
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 Result<Summary> read_summary(std::string_view text, std::string_view name) {
   const Json json = Json::parse(text, nullptr, false);
+  if (json.is_object() && json.contains("format") && json["format"] != kFormat) {
+    return error(ErrorCode::kInvalidArgument,
+                 fmt::format("{} is of another version of bench serve: measure again", name));
+  }
   Summary s;
   try {
     s.setting = json.at("setting").get<std::map<std::string, std::string>>();
     s.slo = {limit_in(json.at("slo_ms"), "ttft"), limit_in(json.at("slo_ms"), "tpot"),
              limit_in(json.at("slo_ms"), "e2e")};
+    s.sending_s = json.at("sending_s");
     s.length_s = json.at("length_s");
     const Json& requests = json.at("requests");
     s.offered = requests.at("offered");
@@ -127,6 +174,8 @@ Result<Summary> read_summary(std::string_view text, std::string_view name) {
     s.timed_out = requests.at("timed_out");
     s.unfinished = requests.at("unfinished");
     s.within_slo = requests.at("within_slo");
+    s.accepted = requests.at("accepted");
+    s.refused = requests.at("refused");
     s.prompt_tokens = json.at("tokens").at("prompt");
     s.cached_tokens = json.at("tokens").at("cached");
     s.output_tokens = json.at("tokens").at("output");
@@ -136,8 +185,10 @@ Result<Summary> read_summary(std::string_view text, std::string_view name) {
     s.e2e = distribution_in(json.at("e2e_ms"));
     s.late = distribution_in(json.at("late_ms"));
     s.errors = json.at("errors").get<std::map<std::string, std::uint64_t>>();
+    s.first_error = json.at("first_error");
     for (const Json& row : json.at("seconds"))
-      s.seconds.push_back({row.at(0), row.at(1), row.at(2), row.at(3), row.at(4), row.at(5)});
+      s.seconds.push_back(
+          {row.at(0), row.at(1), row.at(2), row.at(3), row.at(4), row.at(5), row.at(6)});
   } catch (const Json::exception&) {
     return error(ErrorCode::kInvalidArgument,
                  fmt::format("{}: not a summary that bench serve has written with --json", name));

@@ -44,6 +44,9 @@ def test_an_open_loop(serve, cluster):
         assert 0 <= record["ttft_ms"] <= record["e2e_ms"]
         assert record["sent_s"] >= record["due_s"]
     assert summary["ttft_ms"]["count"] == len(records)
+    assert summary["sending_s"] == 3 and summary["length_s"] >= 3
+    assert summary["per_second"]["offered"] == pytest.approx(len(records) / 3)
+    assert summary["per_second"]["goodput"] == pytest.approx(len(records) / summary["length_s"])
     assert summary["tokens"]["output"] == sum(r["output_tokens"] for r in records)
     assert summary["setting"]["api"] == "completions, streamed"  # the model has no chat template
 
@@ -134,6 +137,27 @@ def test_rejections_and_failures_are_told_apart(serve, start_cluster, tmp_path, 
     assert requests["completed"] + requests["rejected"] == requests["offered"] == 200
     assert all(message.startswith("HTTP 429") for message in summary["errors"])
     tight.check_and_end()
+
+
+def test_a_load_that_does_not_fit_shows_what_the_server_said(cluster, program, tmp_path):
+    # The common prefix alone, of 512 tokens, is as long as the model's context.
+    done = program.run("bench", "serve", cluster.gateway, "--quiet", "--dataset", "multi-turn",
+                       "--requests", 20, "--concurrency", 4, "--json", tmp_path / "s.json")
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert done.returncode == 1
+    assert summary["requests"]["refused"] == summary["requests"]["failed"] == 20
+    assert summary["first_error"].startswith("HTTP 400: ") and "512" in summary["first_error"]
+    assert "refused       20 of 20 requests" in done.stdout
+    assert summary["first_error"] in done.stdout and summary["first_error"] in done.stderr
+    assert "have none" in done.stdout
+
+
+def test_a_closed_loop_lasts_its_time_unless_its_recording_ends(serve, tmp_path):
+    summary, records = serve("--concurrency", 4, "--seconds", "2s", "--output-tokens", 3)
+    assert summary["sending_s"] == 2 and records[-1]["due_s"] > 1.5
+    summary, _ = serve("--concurrency", 4, "--seconds", "60s", "--dataset", f"azure:{write_azure(tmp_path)}")
+    assert summary["sending_s"] < 50
+    assert "20 requests ended before --seconds" in summary["setting"]["remark"]
 
 
 def test_ctrl_c_reports_what_was_measured(cluster, tmp_path):
