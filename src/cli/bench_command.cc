@@ -15,6 +15,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/settings.h"
+#include "load/comparison.h"
 #include "load/extra_fields.h"
 #include "load/report_page.h"
 #include "load/summary.h"
@@ -230,7 +231,7 @@ int run_compare(const CompareFlags& flags) {
     if (!summary) return fail(summary.error());
     both.push_back({path, std::move(*summary)});
   }
-  tell("{}", load::compare(both[0].summary, both[1].summary, flags.a, flags.b));
+  tell("{}", load::to_text(load::compare(both[0].summary, both[1].summary), flags.a, flags.b));
   if (flags.html_file.empty()) return 0;
   const Status written = write_file(flags.html_file, load::report_page(both));
   return written ? 0 : fail(written.error());

@@ -12,6 +12,7 @@ namespace pd::load {
 
 struct Slo {
   std::optional<double> ttft_ms, tpot_ms, e2e_ms;
+  bool operator==(const Slo&) const = default;
   bool empty() const { return !ttft_ms && !tpot_ms && !e2e_ms; }
   // Only completed answers do; one of a single token has no TPOT to miss.
   bool met_by(const Record& record) const {

@@ -69,8 +69,4 @@ std::string to_table(const Summary& summary);
 std::string to_json(const Summary& summary);
 Result<Summary> read_summary(std::string_view json, std::string_view name);
 
-// Two loads beside each other, B as a multiple of A.
-std::string compare(const Summary& a, const Summary& b, std::string_view name_a,
-                    std::string_view name_b);
-
 }  // namespace pd::load

@@ -165,14 +165,6 @@ TEST(Summary, OfNothingIsNothing) {
   EXPECT_TRUE(read_summary(to_json(s), "file"));
 }
 
-TEST(Summary, ComparesAsRatios) {
-  const Summary a = summarize({completed(0, 100, 1100, 11)}, {}, {{"server", "a"}});
-  const Summary b = summarize({completed(0, 250, 1100, 11)}, {}, {{"server", "b"}});
-  const std::string text = compare(a, b, "a.json", "b.json");
-  EXPECT_THAT(text, HasSubstr("server: A a, B b"));
-  EXPECT_THAT(text, ::testing::ContainsRegex("TTFT p50, ms +100.000 +250.000 +2.500"));
-}
-
 TEST(Record, SurvivesItsLine) {
   for (const Record& record : sample()) {
     const std::string line = to_json_line(record);

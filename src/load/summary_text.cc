@@ -1,4 +1,4 @@
-// Summaries as a table, as JSON and beside each other: declared in summary.h.
+// Summaries as a table and as JSON: declared in summary.h.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -194,44 +194,6 @@ Result<Summary> read_summary(std::string_view text, std::string_view name) {
                  fmt::format("{}: not a summary that bench serve has written with --json", name));
   }
   return s;
-}
-
-std::string compare(const Summary& a, const Summary& b, std::string_view name_a,
-                    std::string_view name_b) {
-  std::string out = fmt::format("A  {}\nB  {}\n", name_a, name_b);
-  for (const auto& [name, value] : a.setting) {
-    const auto other = b.setting.find(name);
-    const std::string there = other == b.setting.end() ? "-" : other->second;
-    if (there != value) out += fmt::format("   {}: A {}, B {}\n", name, value, there);
-  }
-  out += fmt::format("\n{:<28}{:>14}{:>14}{:>10}\n", "", "A", "B", "B / A");
-  const auto line = [&out](std::string_view name, double x, double y) {
-    const std::string ratio = x > 0 ? fmt::format("{:.3f}", y / x) : "-";
-    out += fmt::format("{:<28}{:>14.3f}{:>14.3f}{:>10}\n", name, x, y, ratio);
-  };
-  line("requests/s completed", a.rate(a.completed), b.rate(b.completed));
-  if (!a.slo.empty() && !b.slo.empty()) {
-    line("goodput, requests/s", a.rate(a.within_slo), b.rate(b.within_slo));
-    line("within SLO, %", 100 * a.share(a.within_slo, a.offered),
-         100 * b.share(b.within_slo, b.offered));
-  }
-  line("completed, %", 100 * a.share(a.completed, a.offered),
-       100 * b.share(b.completed, b.offered));
-  line("rejected, %", 100 * a.share(a.rejected, a.offered), 100 * b.share(b.rejected, b.offered));
-  line("failed, %", 100 * a.share(a.failed, a.offered), 100 * b.share(b.failed, b.offered));
-  line("output tokens/s", a.rate(a.output_tokens), b.rate(b.output_tokens));
-  line("prompt tokens cached, %", 100 * a.share(a.cached_tokens, a.prompt_tokens),
-       100 * b.share(b.cached_tokens, b.prompt_tokens));
-  const auto lines = [&line](std::string_view name, const Distribution& x, const Distribution& y) {
-    line(fmt::format("{} p50, ms", name), x.p50, y.p50);
-    line(fmt::format("{} p90, ms", name), x.p90, y.p90);
-    line(fmt::format("{} p99, ms", name), x.p99, y.p99);
-  };
-  lines("TTFT", a.ttft, b.ttft);
-  lines("TPOT", a.tpot, b.tpot);
-  lines("ITL", a.itl, b.itl);
-  lines("E2E", a.e2e, b.e2e);
-  return out;
 }
 
 }  // namespace pd::load

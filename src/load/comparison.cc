@@ -1,0 +1,88 @@
+#include "load/comparison.h"
+
+#include <fmt/format.h>
+
+#include <set>
+
+namespace pd::load {
+namespace {
+
+std::vector<Comparison::Difference> differences(const Summary& a, const Summary& b) {
+  std::vector<Comparison::Difference> out;
+  const auto add = [&out](std::string_view name, std::string_view x, std::string_view y) {
+    const auto shown = [](std::string_view text) { return std::string(text.empty() ? "-" : text); };
+    if (x != y) out.push_back({std::string(name), shown(x), shown(y)});
+  };
+  std::set<std::string_view> names;
+  for (const auto* setting : {&a.setting, &b.setting})
+    for (const auto& [name, value] : *setting) names.insert(name);
+  const auto value_in = [](const Summary& s, std::string_view name) {
+    const auto found = s.setting.find(std::string(name));
+    return found == s.setting.end() ? std::string() : found->second;
+  };
+  for (const std::string_view name : names) add(name, value_in(a, name), value_in(b, name));
+  add("limits (--slo)", to_string(a.slo), to_string(b.slo));
+  return out;
+}
+
+void add_percentiles(Comparison& out, std::string_view name, const Distribution& a,
+                     const Distribution& b) {
+  // Of none completed there is no time that could be better or worse.
+  const bool both = a.count > 0 && b.count > 0;
+  out.figures.push_back({fmt::format("{} p50, ms", name), a.p50, b.p50, both});
+  out.figures.push_back({fmt::format("{} p90, ms", name), a.p90, b.p90, both});
+  out.figures.push_back({fmt::format("{} p99, ms", name), a.p99, b.p99, both});
+}
+
+}  // namespace
+
+Comparison compare(const Summary& a, const Summary& b) {
+  Comparison out;
+  out.differences = differences(a, b);
+  const auto add = [&out](const char* name, double x, double y, bool comparable = true) {
+    out.figures.push_back({name, x, y, comparable});
+  };
+  const auto percent = [](const Summary& s, std::uint64_t part) {
+    return 100 * s.share(part, s.offered);
+  };
+  add("offered, requests/s", a.offered_rate(), b.offered_rate());
+  add("requests/s completed", a.rate(a.completed), b.rate(b.completed));
+  if (!a.slo.empty() || !b.slo.empty()) {
+    const bool same = a.slo == b.slo;
+    add("goodput, requests/s", a.rate(a.within_slo), b.rate(b.within_slo), same);
+    add("within limits, %", percent(a, a.within_slo), percent(b, b.within_slo), same);
+    if (!same) {
+      out.remark =
+          "Goodput is not compared: the limits differ, and each load's goodput is of its own. "
+          "Measure one of them again with the other's --slo.";
+    }
+  }
+  add("completed, %", percent(a, a.completed), percent(b, b.completed));
+  add("rejected, %", percent(a, a.rejected), percent(b, b.rejected));
+  add("failed, %", percent(a, a.failed), percent(b, b.failed));
+  add("output tokens/s", a.rate(a.output_tokens), b.rate(b.output_tokens));
+  add("prompt tokens cached, %", 100 * a.share(a.cached_tokens, a.prompt_tokens),
+      100 * b.share(b.cached_tokens, b.prompt_tokens));
+  add_percentiles(out, "TTFT", a.ttft, b.ttft);
+  add_percentiles(out, "TPOT", a.tpot, b.tpot);
+  add_percentiles(out, "ITL", a.itl, b.itl);
+  add_percentiles(out, "E2E", a.e2e, b.e2e);
+  return out;
+}
+
+std::string to_text(const Comparison& comparison, std::string_view name_a,
+                    std::string_view name_b) {
+  std::string out = fmt::format("A  {}\nB  {}\n", name_a, name_b);
+  for (const auto& [name, a, b] : comparison.differences)
+    out += fmt::format("   {}: A {}, B {}\n", name, a, b);
+  out += fmt::format("\n{:<28}{:>14}{:>14}{:>10}\n", "", "A", "B", "B / A");
+  for (const Comparison::Figure& figure : comparison.figures) {
+    const auto ratio = figure.ratio();
+    out += fmt::format("{:<28}{:>14.3f}{:>14.3f}{:>10}\n", figure.name, figure.a, figure.b,
+                       ratio ? fmt::format("{:.3f}", *ratio) : "-");
+  }
+  if (!comparison.remark.empty()) out += fmt::format("\n{}\n", comparison.remark);
+  return out;
+}
+
+}  // namespace pd::load
