@@ -8,7 +8,8 @@
 
 namespace pd::load {
 
-// `summaries` beside each other, each with a name; at least one.
+// Of one load, or of two beside each other; each with a name. Long timelines
+// are drawn as means of some seconds each.
 struct NamedSummary {
   std::string name;
   Summary summary;

@@ -185,6 +185,27 @@ TEST(ReportPage, HoldsTheDataAndNothingThatEndsItsScript) {
   EXPECT_THAT(page, Not(HasSubstr("src="))) << "it needs nothing else";
 }
 
+TEST(ReportPage, ComparesTwo) {
+  const Summary a = summarize(sample(), *parse_slo("ttft=200ms"), {{"server", "one"}});
+  const Summary b = summarize(sample(), *parse_slo("ttft=300ms"), {{"server", "two"}});
+  const std::string page = report_page({{"a", a}, {"b", b}});
+  EXPECT_THAT(page, HasSubstr(R"(["server","one","two"])"));
+  EXPECT_THAT(page, HasSubstr(R"(["completed, %",50.0,50.0,1.0])"));
+  EXPECT_THAT(page, HasSubstr("Goodput is not compared"));
+  EXPECT_THAT(report_page({{"a", a}}), HasSubstr(R"("comparison":null)"));
+}
+
+TEST(ReportPage, OfADayIsSmallAndHoldsEveryRequest) {
+  std::vector<Record> records;
+  for (int i = 0; i < 100'000; ++i) records.push_back(completed(i, 100, 300, 2));
+  const Summary s = summarize(records, {}, {});
+  ASSERT_EQ(s.seconds.size(), 100'000U);
+  const std::string page = report_page({{"long", s}});
+  EXPECT_LT(page.size(), 200'000U);
+  EXPECT_THAT(page, HasSubstr(R"("row_s":50)"));
+  EXPECT_THAT(page, HasSubstr("[50,50,50,0,0,50,"));
+}
+
 TEST(ParseSlo, TakesSomeOfThree) {
   EXPECT_EQ(parse_slo("ttft=500ms")->ttft_ms, 500);
   EXPECT_EQ(parse_slo("tpot=50ms,e2e=10s")->e2e_ms, 10'000);
