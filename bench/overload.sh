@@ -41,7 +41,7 @@ over, requests = read("over")
 rejected = [r for r in requests if r["outcome"] == "rejected"]
 late = sorted(r["e2e_ms"] for r in rejected)
 statuses = {r["status"] for r in rejected}
-print(f"peak {peak:.1f} requests/s; offered three times that for {over['length_s']:.0f} s: {over['requests']}")
+print(f"peak {peak:.1f} requests/s; offered three times that for {over['sending_s']:.0f} s: {over['requests']}")
 print(f"goodput {over['per_second']['goodput']:.1f}/s, {over['per_second']['goodput'] / peak:.1%} of the peak")
 if late:
     print(f"rejected {len(rejected)}, all with {statuses}, after p50 {late[len(late) // 2]:.0f} ms, at most {late[-1]:.0f} ms (limit 2000)")
