@@ -27,11 +27,15 @@ std::vector<Comparison::Difference> differences(const Summary& a, const Summary&
 
 void add_percentiles(Comparison& out, std::string_view name, const Distribution& a,
                      const Distribution& b) {
-  // Of none completed there is no time that could be better or worse.
-  const bool both = a.count > 0 && b.count > 0;
-  out.figures.push_back({fmt::format("{} p50, ms", name), a.p50, b.p50, both});
-  out.figures.push_back({fmt::format("{} p90, ms", name), a.p90, b.p90, both});
-  out.figures.push_back({fmt::format("{} p99, ms", name), a.p99, b.p99, both});
+  const auto add = [&](const char* percent, double Distribution::* value) {
+    const auto of = [value](const Distribution& d) {
+      return d.count > 0 ? std::optional(d.*value) : std::nullopt;
+    };
+    out.figures.push_back({fmt::format("{} {}, ms", name, percent), of(a), of(b)});
+  };
+  add("p50", &Distribution::p50);
+  add("p90", &Distribution::p90);
+  add("p99", &Distribution::p99);
 }
 
 }  // namespace
@@ -76,10 +80,12 @@ std::string to_text(const Comparison& comparison, std::string_view name_a,
   for (const auto& [name, a, b] : comparison.differences)
     out += fmt::format("   {}: A {}, B {}\n", name, a, b);
   out += fmt::format("\n{:<28}{:>14}{:>14}{:>10}\n", "", "A", "B", "B / A");
+  const auto shown = [](std::optional<double> value) {
+    return value ? fmt::format("{:.3f}", *value) : "-";
+  };
   for (const Comparison::Figure& figure : comparison.figures) {
-    const auto ratio = figure.ratio();
-    out += fmt::format("{:<28}{:>14.3f}{:>14.3f}{:>10}\n", figure.name, figure.a, figure.b,
-                       ratio ? fmt::format("{:.3f}", *ratio) : "-");
+    out += fmt::format("{:<28}{:>14}{:>14}{:>10}\n", figure.name, shown(figure.a), shown(figure.b),
+                       shown(figure.ratio()));
   }
   if (!comparison.remark.empty()) out += fmt::format("\n{}\n", comparison.remark);
   return out;

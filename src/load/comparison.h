@@ -16,11 +16,11 @@ struct Comparison {
   };
   struct Figure {
     std::string name;
-    double a = 0, b = 0;
+    std::optional<double> a, b;  // nullopt: there is none, as nothing was completed
     bool comparable = true;
     // B as a multiple of A; nullopt: of nothing, or of what is not comparable.
     std::optional<double> ratio() const {
-      return comparable && a > 0 ? std::optional(b / a) : std::nullopt;
+      return comparable && a && b && *a > 0 ? std::optional(*b / *a) : std::nullopt;
     }
   };
   std::vector<Difference> differences;  // of the settings, limits included

@@ -54,7 +54,7 @@ TEST(Comparison, EqualLimitsAreComparedAndOthersAreNot) {
 
 TEST(Comparison, TimesOfNobodyAreNotCompared) {
   const std::string text = text_of_both(of_one(100, "", {}), summarize({}, {}, {}));
-  EXPECT_THAT(text, ContainsRegex("TTFT p50, ms +100.000 +0.000 +-\n"));
+  EXPECT_THAT(text, ContainsRegex("TTFT p50, ms +100.000 +- +-\n"));
 }
 
 }  // namespace

@@ -51,8 +51,8 @@ Json comparison_of(const std::vector<NamedSummary>& summaries) {
   Json out{{"remark", both.remark}, {"differences", Json::array()}, {"figures", Json::array()}};
   for (const auto& [name, a, b] : both.differences) out["differences"].push_back({name, a, b});
   for (const Comparison::Figure& figure : both.figures) {
-    const auto ratio = figure.ratio();
-    out["figures"].push_back({figure.name, figure.a, figure.b, ratio ? Json(*ratio) : Json()});
+    const auto json = [](std::optional<double> value) { return value ? Json(*value) : Json(); };
+    out["figures"].push_back({figure.name, json(figure.a), json(figure.b), json(figure.ratio())});
   }
   return out;
 }

@@ -117,4 +117,5 @@ def test_a_load_that_the_server_refused(measured, compared):
     page, _ = compared(a, b)
     assert "20 of 20 requests were refused" in page.shown
     assert "HTTP 400: &lt;b&gt;too long&lt;/b&gt;" in page.shown
+    assert re.search(r"<td>TTFT p50, ms</td><td>[\d.,]+</td><td>-</td><td>-</td>", page.shown)
     assert "other messages" in page.shown and "20 offered at once" in page.shown
