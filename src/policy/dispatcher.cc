@@ -357,7 +357,8 @@ void Dispatcher::on_heard(WorkerId worker, const std::vector<Renew::Held>& unkno
   for (const Renew::Held& denied : links_.on_heard(worker, unknown, now)) {
     with(denied.request, now, [&](RequestLife& life) {
       life.on_fault(denied.leg,
-                    {ErrorCode::kUnavailable, "the instance does not hold the request any more"});
+                    {ErrorCode::kUnavailable, "the instance does not hold the request any more"},
+                    false);
     });
   }
 }

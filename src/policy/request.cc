@@ -1,5 +1,6 @@
 #include "policy/request.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -77,7 +78,8 @@ bool RequestLife::on_tokens(LegNumber leg, std::uint32_t index, std::uint32_t co
                            (phase_ == RequestPhase::kJoining || phase_ == RequestPhase::kDecoding);
   if (!from_prefill && !from_decode) return false;
   if (index != emitted_) {
-    on_fault(leg, Error{ErrorCode::kInternal, "worker sent output tokens out of order"});
+    on_accepted(leg);  // it works on it, whatever it has said
+    on_fault(leg, Error{ErrorCode::kInternal, "worker sent output tokens out of order"}, true);
     return false;
   }
   emitted_ += count;
@@ -120,22 +122,23 @@ void RequestLife::on_evicted(LegNumber leg) {
   restart();
 }
 
-void RequestLife::on_fault(LegNumber leg, const Error& fault, bool unreached) {
-  if (hedge_ && (holds(hedge_, leg) || holds(prefill_, leg))) return on_hedged_fault(leg, fault);
+void RequestLife::on_fault(LegNumber leg, const Error& fault, bool broke) {
+  if (hedge_ && (holds(hedge_, leg) || holds(prefill_, leg)))
+    return on_hedged_fault(leg, fault, broke);
   const bool on_prefill = holds(prefill_, leg);
   if (!on_prefill && !holds(decode_, leg)) return;
   std::optional<Leg>& held = on_prefill ? prefill_ : decode_;
-  const bool accepted = held->accepted;
+  const Leg over = *held;
   held.reset();
   if (on_prefill && phase_ == RequestPhase::kDecoding) return;  // D has the KV already
   if (blames_request(fault)) {
     refused(fault);
-  } else if (accepted) {
-    crash(fault);
-  } else if (prefill_) {
+  } else if (over.accepted && broke) {
+    if (!poisoned_by(over.worker, fault)) restart();
+  } else if (prefill_ && !over.accepted) {
     // It never joined D, and P still holds the KV.
-    if (unreached || placed_again()) phase_ = RequestPhase::kWaitingDecode;
-  } else if (on_prefill && unreached) {
+    if (broke || placed_again()) phase_ = RequestPhase::kWaitingDecode;
+  } else if (on_prefill && broke) {
     phase_ = RequestPhase::kWaitingPrefill;
   } else {
     restart();
@@ -143,12 +146,12 @@ void RequestLife::on_fault(LegNumber leg, const Error& fault, bool unreached) {
 }
 
 // One of two that compute the same: the other goes on, unless the fault says that it should not.
-void RequestLife::on_hedged_fault(LegNumber leg, const Error& fault) {
+void RequestLife::on_hedged_fault(LegNumber leg, const Error& fault, bool broke) {
   if (holds(prefill_, leg)) std::swap(prefill_, hedge_);
-  const bool accepted = hedge_->accepted;
+  const Leg over = *hedge_;
   hedge_.reset();
   if (blames_request(fault)) return refused(fault);
-  if (accepted && poisoned()) finish({RequestEnd::Why::kPoison, fault});
+  if (over.accepted && broke) poisoned_by(over.worker, fault);
 }
 
 void RequestLife::refused(const Error& fault) {
@@ -157,11 +160,11 @@ void RequestLife::refused(const Error& fault) {
           fault});
 }
 
-bool RequestLife::poisoned() { return ++crashes_ > limits_.crashes_max; }
-
-void RequestLife::crash(const Error& fault) {
-  if (poisoned()) return finish({RequestEnd::Why::kPoison, fault});
-  restart();
+bool RequestLife::poisoned_by(WorkerId worker, const Error& fault) {
+  if (std::ranges::find(crashed_, worker) == crashed_.end()) crashed_.push_back(worker);
+  if (crashes() < limits_.crashes_to_poison) return false;
+  finish({RequestEnd::Why::kPoison, fault});
+  return true;
 }
 
 void RequestLife::restart() {

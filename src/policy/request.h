@@ -44,7 +44,7 @@ struct RequestEnd {
     kNoWorker,   // nobody to serve it: 503
     kDeadline,   // the absolute deadline passed
     kCancelled,  // the client left, or an operator cancelled
-    kPoison,     // workers crashed under it too often (G8)
+    kPoison,     // two workers crashed under it (G8)
     kFailed,     // `error` says what
   };
   Why why = Why::kCompleted;
@@ -52,9 +52,11 @@ struct RequestEnd {
 };
 
 struct RequestLimits {
-  int crashes_max = 2;  // faults of workers that had accepted it; one more ends it (G8)
-  // New legs for any cause but a rejection or an instance that could not be reached (evictions,
-  // ended leases, refusals).
+  // So many workers that crashed under it end it (G8): it may be the cause, and the next placement
+  // would take one more down.
+  int crashes_to_poison = 2;
+  // New legs for any cause but a rejection or an instance that could not be reached (crashes,
+  // evictions, ended leases, refusals).
   int restarts_max = 8;
 };
 
@@ -78,7 +80,8 @@ class RequestLife {
   bool done() const { return phase_ == RequestPhase::kDone; }
   const std::optional<RequestEnd>& end() const { return end_; }
   std::uint32_t emitted() const { return emitted_; }  // output tokens so far
-  int crashes() const { return crashes_; }
+  // Workers that crashed under it: each once, however many of its legs went with it.
+  int crashes() const { return static_cast<int>(crashed_.size()); }
   int restarts() const { return restarts_; }
   int evictions() const { return evictions_; }  // D was short of memory; among the restarts
   const std::optional<Leg>& prefill_leg() const { return prefill_; }
@@ -105,11 +108,11 @@ class RequestLife {
   void on_released(LegNumber leg, bool pulled);
   void on_evicted(LegNumber leg);
   // The leg is over without more to come. A fault that blames the request (invalid, unsupported,
-  // too large, too late) ends it; any other costs a crash if the worker had accepted it, and if not
-  // a restart. `unreached`: the worker is gone or does not answer, so a leg it never accepted costs
-  // nothing; who places the next one sees to it that such workers are asked ever less often, and
-  // that the time for it ends.
-  void on_fault(LegNumber leg, const Error& fault, bool unreached = false);
+  // too large, too late) ends it; any other costs a restart. `broke`: the worker is gone, silent or
+  // failed inside. That is a crash if it had accepted the leg. If it had not, it costs nothing; who
+  // places the next one sees to it that such workers are asked ever less often, and that the time
+  // for it ends. A P whose KV D has may do what it likes.
+  void on_fault(LegNumber leg, const Error& fault, bool broke);
 
   // Ends it from outside; cancels every leg. No effect when done.
   void finish(RequestEnd end);
@@ -126,10 +129,9 @@ class RequestLife {
   void drop(std::optional<Leg>& leg);
   void restart();
   bool placed_again();  // false: that was once too often, and it is finished
-  void crash(const Error& fault);
-  bool poisoned();  // counts a crash
+  bool poisoned_by(WorkerId worker, const Error& fault);  // counts a crash; true: it has ended
   void refused(const Error& fault);
-  void on_hedged_fault(LegNumber leg, const Error& fault);
+  void on_hedged_fault(LegNumber leg, const Error& fault, bool broke);
 
   RequestLimits limits_;
   RequestPhase phase_ = RequestPhase::kWaitingPrefill;
@@ -137,7 +139,7 @@ class RequestLife {
   std::optional<RequestEnd> end_;
   LegNumber next_leg_ = 1;
   std::uint32_t emitted_ = 0;
-  int crashes_ = 0;
+  std::vector<WorkerId> crashed_;
   int restarts_ = 0;
   int evictions_ = 0;
   std::vector<CancelLeg> cancelled_;

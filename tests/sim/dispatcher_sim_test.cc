@@ -38,7 +38,7 @@ void expect_all(const GroupWorld& world, RequestEnd::Why why) {
 }
 
 // Faults are not the request's: this many are survived.
-policy::RequestLimits patient() { return {.crashes_max = 1000, .restarts_max = 1000}; }
+policy::RequestLimits patient() { return {.crashes_to_poison = 1000, .restarts_max = 1000}; }
 
 TEST(DispatcherSim, TheSameSeedIsTheSameHistory) {
   WorldOptions options;
