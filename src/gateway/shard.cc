@@ -51,8 +51,13 @@ ApiError too_many_texts() {
           "more text is being read than this gateway can hold; try again later", "", "busy"};
 }
 
-policy::DispatcherOptions seeded(policy::DispatcherOptions options, std::uint64_t seed) {
+// One of several dispatchers of this gateway: with a seed of its own, and its part of what all of
+// them may do together.
+policy::DispatcherOptions part_of(policy::DispatcherOptions options, int loops,
+                                  std::uint64_t seed) {
   options.seed = seed;
+  options.retries.burst = std::max(options.retries.burst / std::max(loops, 1), 1.0);
+  options.retries.per_second /= std::max(loops, 1);
   return options;
 }
 
@@ -102,7 +107,8 @@ Shard::Shard(net::EventLoop& loop, const ShardContext& context, Shards& siblings
       rng_(seed_of(options_.seed, number)),
       prepare_{context.model, options_.model_name, {}, options_.context_max},
       http_(loop),
-      driver_(loop, http_, seeded(options_.dispatcher, seed_of(options_.seed, number)),
+      driver_(loop, http_,
+              part_of(options_.dispatcher, options_.loops, seed_of(options_.seed, number)),
               options_.secret, metrics_, shard_label(options_, number)),
       topology_(loop, http_, options_.controller, options_.secret,
                 [this, number](const protocol::Topology& topology) {

@@ -160,6 +160,7 @@ void Dispatcher::file(RequestId id, Request& request) {
                       .first_token = asked.deadlines.first_token,
                       .order = request.order,
                       .again = request.life.restarts() > 0,
+                      .charged = request.retries_paid < request.life.charged(),
                       .reserve = reserve(request),
                       .in_time = request.life.emitted() > 0};
     wait_prefill_.add(request.waiter);
@@ -390,8 +391,9 @@ void Dispatcher::end_overdue(Time now) {
     return at && *at <= now;
   };
   while (passed(prefill_vacancy_) && !wait_prefill_.empty()) {
-    const auto again = wait_prefill_.next_again();
-    end(again ? *again : *wait_prefill_.next(), RequestEnd::Why::kNoWorker);
+    auto first = wait_prefill_.next_again();
+    if (!first) first = wait_prefill_.next_charged();
+    end(first ? *first : *wait_prefill_.next(), RequestEnd::Why::kNoWorker);
   }
   while (passed(decode_vacancy_) && !wait_decode_.empty())
     end(wait_decode_.begin()->second, RequestEnd::Why::kNoWorker);
@@ -421,7 +423,7 @@ std::optional<Time> Dispatcher::next_deadline() {
   if (!wait_prefill_.empty()) {
     keep_earliest(next, prefill_.next_unblock(polled_at_));
     keep_earliest(next, prefill_vacancy_.ends(options_.empty_patience));
-    if (wait_prefill_.next_again() && prefill_.any_free(polled_at_))
+    if (wait_prefill_.next_charged() && prefill_.any_free(polled_at_))
       keep_earliest(next, retries_.next(polled_at_));
   }
   if (!wait_decode_.empty()) {

@@ -150,7 +150,7 @@ class Dispatcher {
     std::uint64_t order = 0;
     RequestRecord record;
     Time phase_since;
-    int retries_paid = 0;                              // restarts that the budget has granted
+    int retries_paid = 0;                              // of the life's charged restarts
     bool waits_prefill = false, waits_decode = false;  // as filed
     Waiter waiter;                                     // as filed
     // As last accounted in pools and links; settle() compares them with what `life` holds now.
@@ -185,6 +185,7 @@ class Dispatcher {
   void worker_answered(WorkerId worker);
   void fail_worker(WorkerId worker, const Error& fault, Time now);
   void place_prefills(Time now);
+  void grant_retry(RequestId id);
   void place_decodes(Time now);
   void note_decode_answers(Request& request);
   void note_prefilling(Request& request);

@@ -10,17 +10,26 @@ namespace pd::policy {
 
 void Dispatcher::place_prefills(Time now) {
   while (const auto id = wait_prefill_.next_again()) {
-    Request& request = requests_.at(*id);
-    if (request.retries_paid < request.life.restarts()) {
-      if (!prefill_.any_free(now)) return;
-      if (!retries_.take(now)) break;
-      request.retries_paid = request.life.restarts();
-    }
+    if (!place_prefill(*id, now)) return;
+  }
+  while (const auto id = wait_prefill_.next_charged()) {
+    if (!prefill_.any_free(now)) return;
+    if (!retries_.take(now)) break;
+    grant_retry(*id);
     if (!place_prefill(*id, now)) return;
   }
   while (const auto id = wait_prefill_.next()) {
     if (!place_prefill(*id, now)) return;
   }
+}
+
+// From now on it waits with those that need no grant, until it is placed.
+void Dispatcher::grant_retry(RequestId id) {
+  Request& request = requests_.at(id);
+  request.retries_paid = request.life.charged();
+  wait_prefill_.remove(request.waiter);
+  request.waiter.charged = false;
+  wait_prefill_.add(request.waiter);
 }
 
 bool Dispatcher::place_prefill(RequestId id, Time now) {

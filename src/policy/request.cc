@@ -117,9 +117,8 @@ void RequestLife::on_released(LegNumber leg, bool pulled) {
 
 void RequestLife::on_evicted(LegNumber leg) {
   if (!holds(decode_, leg)) return;
-  ++evictions_;
   decode_.reset();
-  restart();
+  restart(++evictions_ > 1);
 }
 
 void RequestLife::on_fault(LegNumber leg, const Error& fault, bool broke) {
@@ -134,7 +133,7 @@ void RequestLife::on_fault(LegNumber leg, const Error& fault, bool broke) {
   if (blames_request(fault)) {
     refused(fault);
   } else if (over.accepted && broke) {
-    if (!poisoned_by(over.worker, fault)) restart();
+    if (const auto again = crashed_again(over.worker, fault)) restart(*again);
   } else if (prefill_ && !over.accepted) {
     // It never joined D, and P still holds the KV.
     if (broke || placed_again()) phase_ = RequestPhase::kWaitingDecode;
@@ -151,7 +150,7 @@ void RequestLife::on_hedged_fault(LegNumber leg, const Error& fault, bool broke)
   const Leg over = *hedge_;
   hedge_.reset();
   if (blames_request(fault)) return refused(fault);
-  if (over.accepted && broke) poisoned_by(over.worker, fault);
+  if (over.accepted && broke) crashed_again(over.worker, fault);
 }
 
 void RequestLife::refused(const Error& fault) {
@@ -160,17 +159,19 @@ void RequestLife::refused(const Error& fault) {
           fault});
 }
 
-bool RequestLife::poisoned_by(WorkerId worker, const Error& fault) {
-  if (std::ranges::find(crashed_, worker) == crashed_.end()) crashed_.push_back(worker);
-  if (crashes() < limits_.crashes_to_poison) return false;
+std::optional<bool> RequestLife::crashed_again(WorkerId worker, const Error& fault) {
+  const bool again = std::ranges::find(crashed_, worker) != crashed_.end();
+  if (!again) crashed_.push_back(worker);
+  if (crashes() < limits_.crashes_to_poison) return again;
   finish({RequestEnd::Why::kPoison, fault});
-  return true;
+  return std::nullopt;
 }
 
-void RequestLife::restart() {
+void RequestLife::restart(bool charged) {
   drop(prefill_);
   drop(hedge_);
   drop(decode_);
+  charged_ += charged;
   if (placed_again()) phase_ = RequestPhase::kWaitingPrefill;
 }
 

@@ -84,6 +84,10 @@ class RequestLife {
   int crashes() const { return static_cast<int>(crashed_.size()); }
   int restarts() const { return restarts_; }
   int evictions() const { return evictions_; }  // D was short of memory; among the restarts
+  // Of the restarts, those that begin with a prefill and are not the first after a worker's crash
+  // or the first eviction: a request would have none of these if all went well elsewhere, so they
+  // are what the retry budget is for (G8).
+  int charged() const { return charged_; }
   const std::optional<Leg>& prefill_leg() const { return prefill_; }
   const std::optional<Leg>& hedge_leg() const { return hedge_; }  // beside the prefill leg
   const std::optional<Leg>& decode_leg() const { return decode_; }
@@ -127,9 +131,10 @@ class RequestLife {
   // A leg that prefills while the phase is kPrefilling; the hedge becomes the prefill leg.
   bool prefills(LegNumber number);
   void drop(std::optional<Leg>& leg);
-  void restart();
+  void restart(bool charged = true);
   bool placed_again();  // false: that was once too often, and it is finished
-  bool poisoned_by(WorkerId worker, const Error& fault);  // counts a crash; true: it has ended
+  // Counts a crash: whether the worker had crashed under it before; nullopt: it has ended.
+  std::optional<bool> crashed_again(WorkerId worker, const Error& fault);
   void refused(const Error& fault);
   void on_hedged_fault(LegNumber leg, const Error& fault, bool broke);
 
@@ -142,6 +147,7 @@ class RequestLife {
   std::vector<WorkerId> crashed_;
   int restarts_ = 0;
   int evictions_ = 0;
+  int charged_ = 0;
   std::vector<CancelLeg> cancelled_;
 };
 

@@ -238,6 +238,7 @@ TEST(RequestLife, AWorkerThatFailsTwiceIsOneWorker) {
     life.on_fault(p, kGone, true);
     EXPECT_EQ(life.crashes(), 1);
     EXPECT_EQ(life.restarts(), i);
+    EXPECT_EQ(life.charged(), i - 1);
   }
   EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
 }
@@ -250,7 +251,8 @@ TEST(RequestLife, AFaultOfAWorkerThatLivesIsNoCrash) {
   life.on_accepted(d);
   life.on_fault(d, kGone, false);
   EXPECT_EQ(life.crashes(), 0);
-  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill) << "what cannot be pulled is computed anew";
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill)
+      << "what cannot be pulled is computed anew";
   EXPECT_EQ(life.take_cancelled().size(), 1u);
 }
 
@@ -329,6 +331,7 @@ TEST(RequestLife, EvictionsAreCountedAmongTheRestarts) {
     life.on_evicted(decode);  // stale
     EXPECT_EQ(life.evictions(), i);
     EXPECT_EQ(life.restarts(), i);
+    EXPECT_EQ(life.charged(), i - 1) << "the first is not the budget's";
     EXPECT_EQ(life.crashes(), 0);
     EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
   }

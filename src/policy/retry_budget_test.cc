@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace pd::policy {
 namespace {
 
@@ -41,6 +43,24 @@ TEST(RetryBudget, SavesUpNoMoreThanItsBurst) {
   int granted = 0;
   while (budget.take(now)) ++granted;
   EXPECT_EQ(granted, 3);
+}
+
+// G8, with the defaults: whoever asks all the time is granted a tenth of the traffic.
+TEST(RetryBudget, GrantsATenthOfTheTrafficAtEveryPace) {
+  for (const int every_ms : {1, 100, 1000, 100000}) {
+    const RetryBudgetOptions shipped;
+    RetryBudget budget(shipped);
+    Time now{seconds(10)};
+    const int requests = 600;
+    int granted = 0;
+    for (int i = 0; i < requests; ++i, now += std::chrono::milliseconds(every_ms)) {
+      budget.on_request();
+      while (budget.take(now)) ++granted;
+    }
+    const double idle = every_ms * 1e-3 * requests * shipped.per_second;
+    EXPECT_LE(granted, shipped.burst + std::max(requests * 0.1, idle) + 1) << every_ms << " ms";
+    EXPECT_GE(granted, shipped.burst + requests * 0.1 - 2) << every_ms << " ms";
+  }
 }
 
 }  // namespace

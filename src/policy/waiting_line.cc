@@ -37,7 +37,7 @@ void WaitingLine::add(const Waiter& waiter) {
   if (!waiter.in_time)
     deadlines_.emplace(Key{waiter.first_token - waiter.reserve, waiter.order}, waiter.request);
   if (waiter.again) {
-    again_.emplace(deadline, waiter.request);
+    (waiter.charged ? charged_ : again_).emplace(deadline, waiter.request);
     return;
   }
   Line& line = lines_[waiter.tenant];
@@ -58,7 +58,7 @@ void WaitingLine::remove(const Waiter& waiter) {
   --size_;
   deadlines_.erase({waiter.first_token - waiter.reserve, waiter.order});
   if (waiter.again) {
-    again_.erase({waiter.first_token, waiter.order});
+    (waiter.charged ? charged_ : again_).erase({waiter.first_token, waiter.order});
     return;
   }
   Line& line = lines_.at(waiter.tenant);
@@ -67,11 +67,6 @@ void WaitingLine::remove(const Waiter& waiter) {
   backlogged_.erase({line.served, waiter.tenant});
   if (!backlogged_.empty()) floor_ = backlogged_.begin()->first;
   forget_idle();
-}
-
-std::optional<RequestId> WaitingLine::next_again() const {
-  if (again_.empty()) return std::nullopt;
-  return again_.begin()->second;
 }
 
 std::optional<RequestId> WaitingLine::next() const {

@@ -9,7 +9,8 @@
 // ones pass long ones; but by `aging_max` at most, so that who arrives later than that passes
 // nobody (G20).
 //
-// Before all others: requests that are placed again, because an instance failed them.
+// Before all others: requests that are placed again, because an instance failed them. Those that
+// the retry budget has to grant first do not hold up those that it has not.
 #pragma once
 
 #include <map>
@@ -40,6 +41,7 @@ struct Waiter {
   Time first_token;         // TTFT deadline
   std::uint64_t order = 0;  // of arrival: unique, breaks ties
   bool again = false;       // it was placed before
+  bool charged = false;     // and needs a grant of the retry budget for it
   // Before the deadline, for its own prefill: who waits any longer waits in vain.
   Duration reserve{};
   bool in_time = false;  // its first token is out: the deadline holds no more
@@ -53,8 +55,10 @@ class WaitingLine {
   void add(const Waiter& waiter);
   void remove(const Waiter& waiter);  // no effect if it does not wait
 
-  // Of those that are placed again, and of those that never were.
-  std::optional<RequestId> next_again() const;
+  // Of those that are placed again, of those that need a grant for it, and of those that never were
+  // placed.
+  std::optional<RequestId> next_again() const { return first(again_); }
+  std::optional<RequestId> next_charged() const { return first(charged_); }
   std::optional<RequestId> next() const;
   // The one that waits in vain first, and since when; of those that the deadline still holds for.
   std::optional<std::pair<Time, RequestId>> first_overdue() const;
@@ -76,6 +80,9 @@ class WaitingLine {
     double weight = 1;
     std::map<Key, RequestId> waiting;
   };
+  static std::optional<RequestId> first(const std::map<Key, RequestId>& waiting) {
+    return waiting.empty() ? std::nullopt : std::optional(waiting.begin()->second);
+  }
   Duration postponed(const Waiter& waiter) const;
   void charge(TenantId tenant, double work);
   void forget_idle();
@@ -83,7 +90,7 @@ class WaitingLine {
   WaitingLineOptions options_;
   std::map<TenantId, Line> lines_;
   std::set<std::pair<double, TenantId>> backlogged_;  // by work served
-  std::map<Key, RequestId> again_;
+  std::map<Key, RequestId> again_, charged_;
   std::map<Key, RequestId> deadlines_;   // less the reserve, of all that wait and are not in time
   std::map<std::uint64_t, Key> places_;  // by order: postponements change while they wait
   double floor_ = 0;  // what the least served of those who wait has, or had when one last did
