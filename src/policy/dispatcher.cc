@@ -21,7 +21,7 @@ Dispatcher::Dispatcher(const DispatcherOptions& options)
     : options_(options),
       prefill_(options.pool),
       decode_(options.pool),
-      rooms_(options.pool.reject_pause_max),
+      rooms_(options.room_holds),
       links_(options.links),
       prefixes_(options.prefixes_max),
       retries_(options.retries),
@@ -215,11 +215,12 @@ void Dispatcher::count_leg(RequestId id, std::optional<RequestLife::Leg>& counte
   const bool same =
       counted.has_value() == held.has_value() && (!held || counted->number == held->number);
   if (same) {
+    if (held && held->accepted && !counted->accepted) pool(role).on_accepted(held->worker);
     counted = held;
     return;
   }
   if (counted) {
-    pool(role).on_leg_ended(counted->worker);
+    pool(role).on_leg_ended(counted->worker, counted->accepted);
     links_.let_go(counted->worker, {id, counted->number});
     if (role == Role::kPrefill && counted->accepted) {
       // 1/8: follows a change of load within some ten requests and ignores single outliers.
@@ -230,6 +231,7 @@ void Dispatcher::count_leg(RequestId id, std::optional<RequestLife::Leg>& counte
   counted = held;
   if (held) {
     pool(role).on_sent(held->worker);
+    if (held->accepted) pool(role).on_accepted(held->worker);  // a hedge that takes over
     links_.hold(held->worker, {id, held->number}, now);
   }
 }
@@ -241,16 +243,14 @@ void Dispatcher::on_accepted(RequestId id, LegNumber leg, Time now) {
     life.on_accepted(leg);
     for (const auto& held : {life.prefill_leg(), life.hedge_leg()}) {
       if (!held || held->number != leg) continue;
-      prefill_.on_accepted(held->worker);
       worker_answered(held->worker);
       Request& request = requests_.at(id);
+      request.tried.clear();
       request.prefill_accepted = now;
       prefixes_.record(request.asked.prefix, held->worker);
     }
-    if (life.decode_leg() && life.decode_leg()->number == leg) {
-      decode_.on_accepted(life.decode_leg()->worker);
+    if (life.decode_leg() && life.decode_leg()->number == leg)
       worker_answered(life.decode_leg()->worker);
-    }
   });
 }
 
@@ -266,8 +266,13 @@ void Dispatcher::on_rejected(RequestId request, LegNumber leg, Duration hint, Ti
   // After the leg was taken off the books: giving it up must not look like a place that became
   // free.
   if (!by) return;
-  if (const auto it = requests_.find(request); it != requests_.end())
+  if (const auto it = requests_.find(request); it != requests_.end()) {
     ++it->second.record.rejections;
+    std::vector<WorkerId>& tried = it->second.tried;
+    const auto place = std::ranges::lower_bound(tried, by->second);
+    if (by->first == Role::kPrefill && (place == tried.end() || *place != by->second))
+      tried.insert(place, by->second);
+  }
   pool(by->first).on_rejected(by->second, hint, now);
   worker_answered(by->second);
 }

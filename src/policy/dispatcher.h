@@ -55,6 +55,8 @@ struct DispatcherOptions {
   // A prefill without a first token for this long, and for three times what its length is expected
   // to take, gets a second one on another P, as far as the retry budget goes. 0: never.
   Duration hedge_after{};
+  // What a D says of its room holds for so long: other gateways use it, too.
+  Duration room_holds{std::chrono::milliseconds(250)};
   std::size_t prefixes_max = 1 << 17;  // remembered blocks of prompts, some 80 bytes each
   std::uint64_t seed = 0;              // this gateway's own: several must not choose alike
 };
@@ -158,6 +160,7 @@ class Dispatcher {
     std::optional<Time> hedge_at;  // as filed
     bool hedged = false;           // in this placement
     Time prefill_accepted{};
+    std::vector<WorkerId> tried;  // P's that have rejected it in this round, in order of id
     std::optional<WorkerId> prefilling_at;                        // as counted in prefilling_
     std::optional<std::pair<WorkerId, DecodeDemand>> unanswered;  // a decode leg on its way
   };
@@ -194,7 +197,9 @@ class Dispatcher {
   void end_overdue(Time now);
   void check_links(Time now);
   bool place_prefill(RequestId id, Time now);  // false: nobody has a place
-  std::optional<WorkerId> choose_prefill(const Request& request, Time now);
+  // A round: each P is asked once. When none is left, those whose hints have passed are asked anew.
+  std::optional<WorkerId> choose_prefill(Request& request, Time now);
+  std::optional<WorkerId> choose_of_kind(const Submission& asked, Preference preference, Time now);
   WholeSide side_of(bool whole, const Submission& asked, Time now) const;
   WorkerPool& pool(Role role) { return role == Role::kPrefill ? prefill_ : decode_; }
   Role role_of(WorkerId worker) const;

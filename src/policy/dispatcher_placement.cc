@@ -45,11 +45,22 @@ bool Dispatcher::place_prefill(RequestId id, Time now) {
   return true;
 }
 
-std::optional<WorkerId> Dispatcher::choose_prefill(const Request& request, Time now) {
+std::optional<WorkerId> Dispatcher::choose_prefill(Request& request, Time now) {
   const Submission& asked = request.asked;
   Preference preference{.key = asked.prefix.empty() ? counter_random(options_.seed, request.order)
-                                                    : asked.prefix.front()};
+                                                    : asked.prefix.front(),
+                        .tried = request.tried};
   if (const auto match = prefixes_.find(asked.prefix)) preference.cached = match->worker;
+  auto worker = choose_of_kind(asked, preference, now);
+  if (worker || request.tried.empty()) return worker;
+  preference.tried = {};
+  worker = choose_of_kind(asked, preference, now);
+  if (worker) request.tried.clear();
+  return worker;
+}
+
+std::optional<WorkerId> Dispatcher::choose_of_kind(const Submission& asked, Preference preference,
+                                                   Time now) {
   if (!prefill_.mixed()) return prefill_.choose(now, preference);
   preference.whole =
       whole_.prefers_whole(asked.prompt, side_of(false, asked, now), side_of(true, asked, now));

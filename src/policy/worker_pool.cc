@@ -34,25 +34,36 @@ std::vector<WorkerId> WorkerPool::workers() const {
 }
 
 std::optional<WorkerId> WorkerPool::choose(Time now, const Preference& preference) const {
-  const auto right_kind = [&](const State& state) {
-    return !preference.whole || *preference.whole == state.whole;
+  const auto suits = [&](WorkerId id, const State& state) {
+    return free(state, now) && id != preference.avoid &&
+           (!preference.whole || *preference.whole == state.whole) &&
+           !std::ranges::binary_search(preference.tried, id);
   };
-  if (preference.cached && preference.cached != preference.avoid &&
-      may_ask(*preference.cached, now) && right_kind(workers_.at(*preference.cached)) &&
-      within_bound(workers_.at(*preference.cached)))
-    return preference.cached;
+  if (preference.cached) {
+    const auto it = workers_.find(*preference.cached);
+    if (it != workers_.end() && suits(it->first, it->second) && within_bound(it->second))
+      return preference.cached;
+  }
   std::optional<WorkerId> best;
-  std::tuple<bool, int, std::uint64_t> best_rank;
+  std::tuple<bool, int, Time, std::uint64_t> best_rank;
   for (const auto& [id, state] : workers_) {
-    if (!free(state, now) || id == preference.avoid || !right_kind(state)) continue;
+    if (!suits(id, state)) continue;
     const bool other = options_.forwarding == Forwarding::kFill && filling_ != id;
-    const std::tuple rank{other, state.open, ~rendezvous_score(preference.key, id)};
+    const std::tuple rank{other, state.open, last_rejection(state, now),
+                          ~rendezvous_score(preference.key, id)};
     if (!best || rank < best_rank) {
       best = id;
       best_rank = rank;
     }
   }
   return best;
+}
+
+// What was longer ago than any hint reaches says nothing: at low load, whoever rejected last would
+// be left out for good.
+Time WorkerPool::last_rejection(const State& state, Time now) const {
+  const bool recent = state.rejected && now - *state.rejected < options_.reject_pause_max;
+  return recent ? *state.rejected : Time{};
 }
 
 // With this request the worker would have at most load_bound times its share.
@@ -62,7 +73,8 @@ bool WorkerPool::within_bound(const State& state) const {
 }
 
 bool WorkerPool::free(const State& state, Time now) {
-  return !state.silent && state.blocked_until <= now && state.open < state.places;
+  return !state.silent && state.blocked_until <= now && state.open < state.places &&
+         !(state.rejected && state.unanswered > 0);
 }
 
 bool WorkerPool::may_ask(WorkerId worker, Time now) const {
@@ -88,25 +100,39 @@ void WorkerPool::on_sent(WorkerId worker) {
   const auto it = workers_.find(worker);
   if (it == workers_.end()) return;
   ++it->second.open;
+  ++it->second.unanswered;
   ++total_open_;
 }
 
 void WorkerPool::on_accepted(WorkerId worker) {
-  if (!workers_.contains(worker)) return;
+  const auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  State& state = it->second;
+  if (state.unanswered > 0) --state.unanswered;
+  state.rejected.reset();
   filling_ = worker;
   on_answered(worker);
 }
 
+// An estimate: one that is long is looked into once before it is waited out.
 void WorkerPool::on_rejected(WorkerId worker, Duration hint, Time now) {
   const auto it = workers_.find(worker);
   if (it == workers_.end()) return;
   on_answered(worker);
-  const Duration pause = std::clamp(hint, options_.reject_pause, options_.reject_pause_max);
-  it->second.blocked_until = std::max(it->second.blocked_until, now + pause);
+  State& state = it->second;
+  Duration pause = std::clamp(hint, options_.reject_pause, options_.reject_pause_max);
+  const bool looked = state.hinted && now < *state.hinted;
+  state.hinted.reset();
+  if (pause > options_.look_after && !looked) {
+    state.hinted = now + pause;
+    pause = std::max(pause / 2, options_.look_after);
+  }
+  state.rejected = now;
+  state.blocked_until = std::max(state.blocked_until, now + pause);
   if (filling_ == worker) filling_.reset();
 }
 
-void WorkerPool::on_leg_ended(WorkerId worker) {
+void WorkerPool::on_leg_ended(WorkerId worker, bool accepted) {
   const auto it = workers_.find(worker);
   if (it == workers_.end()) return;
   State& state = it->second;
@@ -114,8 +140,13 @@ void WorkerPool::on_leg_ended(WorkerId worker) {
     --state.open;
     --total_open_;
   }
+  if (!accepted) {
+    if (state.unanswered > 0) --state.unanswered;
+    return;
+  }
   // A place has just become free: no need to wait for the hint. A faulty worker stays blocked.
   if (state.faults_in_a_row == 0) state.blocked_until = Time{};
+  state.hinted.reset();
 }
 
 void WorkerPool::on_fault(WorkerId worker, Time now) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/time.h"
@@ -27,18 +28,22 @@ struct WorkerPoolOptions {
   // A rejection without a usable hint blocks a worker for this long: one engine step of a small
   // model.
   Duration reject_pause{std::chrono::milliseconds(2)};
-  Duration reject_pause_max{
-      std::chrono::milliseconds(250)};  // hints are estimates: look again at least this often
+  // A hint is believed up to here: instances measure their prefills, and the longest take seconds.
+  Duration reject_pause_max{std::chrono::seconds(5)};
+  // A longer hint than this is looked into once, halfway: a place may have become free by a cancel.
+  // Below, the look would cost more than it saves.
+  Duration look_after{std::chrono::milliseconds(250)};
   Duration fault_pause{std::chrono::milliseconds(100)};  // doubles with each fault in a row
   Duration fault_pause_max{std::chrono::seconds(5)};
 };
 
 // What a request would like, among the instances that have a place.
 struct Preference {
-  std::optional<WorkerId> cached;  // probably has its prefix
-  std::optional<WorkerId> avoid;   // has it already
-  std::optional<bool> whole;       // this kind only: aggregated, or not
-  std::uint64_t key = 0;           // orders equals; the same for the same prefix, on every gateway
+  std::optional<WorkerId> cached;    // probably has its prefix
+  std::optional<WorkerId> avoid;     // has it already
+  std::optional<bool> whole;         // this kind only: aggregated, or not
+  std::uint64_t key = 0;             // orders equals
+  std::span<const WorkerId> tried;   // in order of id: have rejected it in this round
 };
 
 class WorkerPool {
@@ -55,8 +60,12 @@ class WorkerPool {
   std::vector<WorkerId> workers() const;
   bool mixed() const;  // aggregated ones and others
 
-  // The worker to ask at `now`: not blocked, own open legs below its places. `cached` within the
-  // bounded load; else by Forwarding; among equals the one that comes first for `key`.
+  // The worker to ask at `now`: not blocked, own open legs below its places, not tried. `cached`
+  // within the bounded load; else by Forwarding; among equals the one whose last rejection, with
+  // nothing accepted since, is longest ago; then the one that comes first for `key`.
+  //
+  // Who has rejected is asked by one leg at a time until it accepts one: what it says to the first
+  // holds for those behind it, too.
   std::optional<WorkerId> choose(Time now, const Preference& preference) const;
   bool may_ask(WorkerId worker, Time now) const;
   bool any_free(Time now) const;
@@ -66,8 +75,10 @@ class WorkerPool {
 
   void on_sent(WorkerId worker);
   void on_accepted(WorkerId worker);
-  void on_rejected(WorkerId worker, Duration hint, Time now);  // busy: never a fault
-  void on_leg_ended(WorkerId worker);  // frees a place as far as this gateway sees
+  // Busy: never a fault. After on_leg_ended() of the leg.
+  void on_rejected(WorkerId worker, Duration hint, Time now);
+  // `accepted`: frees a place as far as this gateway sees.
+  void on_leg_ended(WorkerId worker, bool accepted);
   void on_fault(WorkerId worker, Time now);
   void on_answered(WorkerId worker);  // it works: forgets faults and silence
   void on_silent(WorkerId worker);    // not asked until it answers
@@ -79,12 +90,16 @@ class WorkerPool {
     int places = 0;
     bool whole = false;
     int open = 0;
+    int unanswered = 0;  // of these
     int faults_in_a_row = 0;
     bool silent = false;
     Time blocked_until{};
+    std::optional<Time> hinted;    // when its last hint passes, if it is looked into before
+    std::optional<Time> rejected;  // last, with nothing accepted since
   };
   bool within_bound(const State& state) const;
   static bool free(const State& state, Time now);
+  Time last_rejection(const State& state, Time now) const;
 
   WorkerPoolOptions options_;
   std::map<WorkerId, State> workers_;

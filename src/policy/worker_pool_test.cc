@@ -32,7 +32,7 @@ TEST(WorkerPool, FewestOpenLegsFirst) {
   for (const auto& [worker, count] : sent) EXPECT_EQ(count, 4);
   EXPECT_FALSE(pool.choose(kNow, {})) << "all are full";
   EXPECT_FALSE(pool.any_free(kNow));
-  pool.on_leg_ended(WorkerId(2));
+  pool.on_leg_ended(WorkerId(2), true);
   EXPECT_EQ(pool.choose(kNow, {}), WorkerId(2));
 }
 
@@ -100,8 +100,60 @@ TEST(WorkerPool, HintsAreBelievedWithinBounds) {
   const WorkerPoolOptions options;
   pool.on_rejected(WorkerId(1), Duration(0), kNow);
   EXPECT_EQ(pool.next_unblock(kNow), kNow + options.reject_pause);
+  pool.on_rejected(WorkerId(1), milliseconds(250), kNow);
+  EXPECT_EQ(pool.next_unblock(kNow), kNow + milliseconds(250)) << "a short one is waited out";
   pool.on_rejected(WorkerId(1), seconds(3600), kNow);
-  EXPECT_EQ(pool.next_unblock(kNow), kNow + options.reject_pause_max);
+  EXPECT_EQ(pool.next_unblock(kNow), kNow + options.reject_pause_max / 2) << "a look halfway";
+  const Time later = kNow + options.reject_pause_max / 2;
+  pool.on_rejected(WorkerId(1), seconds(3600), later);
+  EXPECT_EQ(pool.next_unblock(later), later + options.reject_pause_max) << "and no second one";
+}
+
+TEST(WorkerPool, AFreedPlaceEndsTheWaitForTheHint) {
+  WorkerPool pool = pool_of(1, 2);
+  pool.on_sent(WorkerId(1));
+  pool.on_accepted(WorkerId(1));
+  pool.on_rejected(WorkerId(1), seconds(2), kNow);
+  EXPECT_FALSE(pool.any_free(kNow));
+  pool.on_leg_ended(WorkerId(1), false);
+  EXPECT_FALSE(pool.any_free(kNow)) << "a leg that it had not taken holds no place";
+  pool.on_sent(WorkerId(1));
+  pool.on_accepted(WorkerId(1));
+  EXPECT_FALSE(pool.any_free(kNow));
+  pool.on_leg_ended(WorkerId(1), true);
+  EXPECT_TRUE(pool.any_free(kNow));
+}
+
+TEST(WorkerPool, WhoHasRejectedIsAskedByOneAtATimeUntilItAccepts) {
+  WorkerPool pool = pool_of(1, 8);
+  pool.on_rejected(WorkerId(1), milliseconds(1), kNow);
+  const Time later = kNow + milliseconds(10);
+  ASSERT_TRUE(pool.choose(later, {}));
+  pool.on_sent(WorkerId(1));
+  EXPECT_FALSE(pool.choose(later, {}));
+  pool.on_accepted(WorkerId(1));
+  for (int i = 0; i < 7; ++i) {
+    ASSERT_TRUE(pool.choose(later, {}));
+    pool.on_sent(WorkerId(1));
+  }
+}
+
+TEST(WorkerPool, AmongEqualsTheOneThatRejectedLongestAgo) {
+  WorkerPool pool = pool_of(3, 4);
+  Time now = kNow;
+  for (const std::uint64_t id : {2, 3, 1}) {
+    pool.on_rejected(WorkerId(id), milliseconds(1), now);
+    now += milliseconds(1);
+  }
+  now += milliseconds(10);
+  for (std::uint64_t key = 0; key < 20; ++key)
+    EXPECT_EQ(pool.choose(now, {.key = key}), WorkerId(2));
+  const std::vector<WorkerId> tried{WorkerId(2)};
+  EXPECT_EQ(pool.choose(now, {.tried = tried}), WorkerId(3));
+  std::map<WorkerId, int> first_choice;
+  for (std::uint64_t key = 0; key < 20; ++key)
+    ++first_choice[*pool.choose(now + seconds(10), {.key = key})];
+  EXPECT_EQ(first_choice.size(), 3u) << "an old rejection says nothing";
 }
 
 TEST(WorkerPool, FaultsInARowAreAskedEverLessOften) {
