@@ -49,6 +49,7 @@ std::optional<WorkerId> Dispatcher::choose_prefill(Request& request, Time now) {
   const Submission& asked = request.asked;
   Preference preference{.key = asked.prefix.empty() ? counter_random(options_.seed, request.order)
                                                     : asked.prefix.front(),
+                        .by_key = !asked.prefix.empty(),
                         .tried = request.tried};
   if (const auto match = prefixes_.find(asked.prefix)) preference.cached = match->worker;
   auto worker = choose_of_kind(asked, preference, now);

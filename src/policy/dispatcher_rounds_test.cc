@@ -82,7 +82,8 @@ TEST_F(RoundsTest, TheIdleOneIsFoundWithOneQuestionForEach) {
       submit(1, seconds(300), 1, prefix);
       const Duration trip_max = milliseconds(5);
       const Time start = now_;
-      run(now_ + seconds(100), 1,
+      run(
+          now_ + seconds(100), 1,
           [&](WorkerId worker) -> Answer {
             return {worker == worker_of(idle), microseconds(rng.below(20000))};
           },
@@ -99,7 +100,8 @@ TEST_F(RoundsTest, TheOneWithMoreOpenLegsIsFoundToo) {
   use_prefills(16, 4);
   for (std::uint64_t id = 1; id <= 2; ++id) {
     submit(id);
-    run(now_ + seconds(1), static_cast<int>(id),
+    run(
+        now_ + seconds(1), static_cast<int>(id),
         [](WorkerId worker) -> Answer { return {worker == worker_of(5), milliseconds(1)}; },
         [] { return milliseconds(1); });
     EXPECT_LE(asks(), 16 * static_cast<int>(id));
@@ -112,13 +114,15 @@ TEST_F(RoundsTest, ManyThatWaitAskNoMoreThanOne) {
   for (const int waiting : {1, 100}) {
     use_prefills(16, 4);
     for (int i = 0; i < waiting; ++i) submit(static_cast<std::uint64_t>(i), seconds(300));
-    run(now_ + seconds(10), 1, [](WorkerId) -> Answer { return {false, milliseconds(50)}; },
+    run(
+        now_ + seconds(10), 1, [](WorkerId) -> Answer { return {false, milliseconds(50)}; },
         [] { return milliseconds(1); });
     for (const auto& [worker, count] : asked_)
       EXPECT_LE(count, 10000 / 50 + 4) << waiting << " waiting";
     // And a place that becomes free is found at once by one of them.
     const Time start = now_;
-    run(now_ + seconds(10), 1,
+    run(
+        now_ + seconds(10), 1,
         [](WorkerId worker) -> Answer { return {worker == worker_of(9), milliseconds(50)}; },
         [] { return milliseconds(1); });
     EXPECT_EQ(accepted_, 1);
@@ -132,7 +136,8 @@ TEST_F(RoundsTest, ALongHintIsLookedIntoOnceAndBelievedThen) {
     use_prefills(1, 4);
     submit(1, seconds(300));
     const Time start = now_;
-    run(start + seconds(16), 1,
+    run(
+        start + seconds(16), 1,
         [&](WorkerId) -> Answer {
           const Duration passed = (now_ - start) % seconds(hint_s);
           return {false, seconds(hint_s) - passed};
@@ -146,7 +151,8 @@ TEST_F(RoundsTest, APlaceThatACancelFreesIsFoundAtHalfOfTheHint) {
   use_prefills(1, 4);
   submit(1, seconds(300));
   const Time start = now_;
-  run(start + seconds(16), 1,
+  run(
+      start + seconds(16), 1,
       [&](WorkerId) -> Answer { return {now_ - start > seconds(1), seconds(4)}; },
       [] { return milliseconds(1); });
   EXPECT_EQ(accepted_, 1);

@@ -39,7 +39,6 @@ void PrefixAffinity::record(std::span<const std::uint64_t> prefix, WorkerId work
     const std::uint64_t hash = prefix[i - 1];
     const auto it = entries_.find(hash);
     if (it != entries_.end()) {
-      it->second.worker = worker;
       used_.splice(used_.begin(), used_, it->second.used);
       continue;
     }

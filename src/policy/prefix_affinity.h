@@ -40,6 +40,8 @@ class PrefixAffinity {
   };
   // The longest remembered prefix.
   std::optional<Match> find(std::span<const std::uint64_t> prefix) const;
+  // Blocks that are known stay where they were first: whoever could not go there once must not move
+  // the place that the next ones come back to, or several gateways would drift apart.
   void record(std::span<const std::uint64_t> prefix, WorkerId worker);
   void forget(WorkerId worker);  // it has gone, and its cache with it
   std::size_t size() const { return entries_.size(); }

@@ -42,6 +42,7 @@ TEST(PrefixAffinity, FindsTheLongestPrefixItHasSent) {
   EXPECT_FALSE(known.find(prefix_hashes(turn2, 2))) << "of another tenant";
   known.record(prefix_hashes(turn2, 1), WorkerId(6));
   EXPECT_EQ(known.find(prefix_hashes(turn2, 1))->worker, WorkerId(6));
+  EXPECT_EQ(known.find(prefix_hashes(turn1, 1))->worker, WorkerId(5)) << "it is there, too";
 }
 
 TEST(PrefixAffinity, ForgetsTheLeastRecentlyUsedAndTheEndsOfPrefixesFirst) {

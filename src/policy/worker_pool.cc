@@ -44,13 +44,19 @@ std::optional<WorkerId> WorkerPool::choose(Time now, const Preference& preferenc
     if (it != workers_.end() && suits(it->first, it->second) && within_bound(it->second))
       return preference.cached;
   }
+  // Where a prefix is, when this gateway has not sent it anywhere: where any other would send it.
+  const bool by_key = preference.by_key && options_.forwarding == Forwarding::kSpread;
   std::optional<WorkerId> best;
   std::tuple<bool, int, Time, std::uint64_t> best_rank;
   for (const auto& [id, state] : workers_) {
     if (!suits(id, state)) continue;
-    const bool other = options_.forwarding == Forwarding::kFill && filling_ != id;
-    const std::tuple rank{other, state.open, last_rejection(state, now),
-                          ~rendezvous_score(preference.key, id)};
+    std::tuple rank{options_.forwarding == Forwarding::kFill && filling_ != id, state.open,
+                    last_rejection(state, now), ~rendezvous_score(preference.key, id)};
+    if (by_key) {
+      auto& [other, open, rejected, order] = rank;
+      other = !within_bound(state);
+      if (!other) open = 0, rejected = {};
+    }
     if (!best || rank < best_rank) {
       best = id;
       best_rank = rank;
@@ -66,10 +72,11 @@ Time WorkerPool::last_rejection(const State& state, Time now) const {
   return recent ? *state.rejected : Time{};
 }
 
-// With this request the worker would have at most load_bound times its share.
+// With this request the worker would have at most load_bound times its share, and one: where a
+// share is a leg or two, one more is chance.
 bool WorkerPool::within_bound(const State& state) const {
   const double share = (total_open_ + 1.0) / static_cast<double>(workers_.size());
-  return state.open + 1 <= std::ceil(options_.load_bound * share);
+  return state.open + 1 <= std::ceil(options_.load_bound * share) + 1;
 }
 
 bool WorkerPool::free(const State& state, Time now) {

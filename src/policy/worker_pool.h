@@ -23,7 +23,8 @@ enum class Forwarding : std::uint8_t {
 struct WorkerPoolOptions {
   Forwarding forwarding = Forwarding::kSpread;
   // An instance that probably has a prompt's prefix is taken although others have fewer open legs,
-  // up to this many times the mean (bounded load).
+  // up to this many times the mean and one (bounded load). Without the one, a gateway with a few
+  // legs on each would move prefixes about for nothing.
   double load_bound = 1.25;
   // A rejection without a usable hint blocks a worker for this long: one engine step of a small
   // model.
@@ -39,11 +40,12 @@ struct WorkerPoolOptions {
 
 // What a request would like, among the instances that have a place.
 struct Preference {
-  std::optional<WorkerId> cached;    // probably has its prefix
-  std::optional<WorkerId> avoid;     // has it already
-  std::optional<bool> whole;         // this kind only: aggregated, or not
-  std::uint64_t key = 0;             // orders equals
-  std::span<const WorkerId> tried;   // in order of id: have rejected it in this round
+  std::optional<WorkerId> cached;   // probably has its prefix
+  std::optional<WorkerId> avoid;    // has it already
+  std::optional<bool> whole;        // this kind only: aggregated, or not
+  std::uint64_t key = 0;            // orders equals; of a prefix: all
+  bool by_key = false;              // `key` is a prefix's: the same on every gateway
+  std::span<const WorkerId> tried;  // in order of id: have rejected it in this round
 };
 
 class WorkerPool {
@@ -61,7 +63,8 @@ class WorkerPool {
   bool mixed() const;  // aggregated ones and others
 
   // The worker to ask at `now`: not blocked, own open legs below its places, not tried. `cached`
-  // within the bounded load; else by Forwarding; among equals the one whose last rejection, with
+  // within the bounded load; else, when spreading, the first for a prefix's key within the bounded
+  // load; else by Forwarding; among equals the one whose last rejection, with
   // nothing accepted since, is longest ago; then the one that comes first for `key`.
   //
   // Who has rejected is asked by one leg at a time until it accepts one: what it says to the first
