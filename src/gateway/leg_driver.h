@@ -65,7 +65,7 @@ class LegDriver {
     return dispatcher_.record(id, loop_.now());
   }
   std::size_t in_flight() const { return jobs_.size(); }
-  Duration expected_wait() const { return dispatcher_.expected_wait(loop_.now()); }
+  Duration expected_wait() { return dispatcher_.expected_wait(loop_.now()); }
   bool has_workers() const { return !channels_.empty(); }
 
  private:

@@ -190,9 +190,9 @@ void Dispatcher::unfile(Request& request) {
 void Dispatcher::settle(RequestId id, Request& request, Time now) {
   for (const CancelLeg& leg : request.life.take_cancelled())
     actions_.push_back(Cancel{id, leg.leg, leg.worker});
-  count_leg(id, request.counted_prefill, request.life.prefill_leg(), Role::kPrefill, now);
-  count_leg(id, request.counted_hedge, request.life.hedge_leg(), Role::kPrefill, now);
-  count_leg(id, request.counted_decode, request.life.decode_leg(), Role::kDecode, now);
+  count_leg(request, request.counted_prefill, request.life.prefill_leg(), Role::kPrefill, now);
+  count_leg(request, request.counted_hedge, request.life.hedge_leg(), Role::kPrefill, now);
+  count_leg(request, request.counted_decode, request.life.decode_leg(), Role::kDecode, now);
   note_decode_answers(request);
   note_prefilling(request);
   file_hedge(id, request, now);
@@ -210,169 +210,39 @@ void Dispatcher::settle(RequestId id, Request& request, Time now) {
   requests_.erase(id);
 }
 
-void Dispatcher::count_leg(RequestId id, std::optional<RequestLife::Leg>& counted,
+void Dispatcher::count_leg(Request& request, std::optional<CountedLeg>& counted,
                            const std::optional<RequestLife::Leg>& held, Role role, Time now) {
+  const RequestId id = request.asked.request;
   const bool same =
-      counted.has_value() == held.has_value() && (!held || counted->number == held->number);
-  if (same) {
-    if (held && held->accepted && !counted->accepted) pool(role).on_accepted(held->worker);
-    counted = held;
-    return;
+      counted.has_value() == held.has_value() && (!held || counted->leg.number == held->number);
+  if (counted && !same) {
+    const auto& [leg, accepted] = *counted;
+    pool(role).on_leg_ended(leg.worker, leg.accepted);
+    links_.let_go(leg.worker, {id, leg.number});
+    // Of two that compute the same, neither is held as long as one alone.
+    if (role == Role::kPrefill && leg.accepted)
+      prefill_turnover_.on_freed(accepted, request.record.hedges == 0, now);
+    counted.reset();
   }
-  if (counted) {
-    pool(role).on_leg_ended(counted->worker, counted->accepted);
-    links_.let_go(counted->worker, {id, counted->number});
-    if (role == Role::kPrefill && counted->accepted) {
-      // 1/8: follows a change of load within some ten requests and ignores single outliers.
-      if (last_freed_ != Time{}) freed_every_ += (now - last_freed_ - freed_every_) / 8;
-      last_freed_ = now;
-    }
-  }
-  counted = held;
-  if (held) {
+  if (!held) return;
+  if (!counted) {
     pool(role).on_sent(held->worker);
-    if (held->accepted) pool(role).on_accepted(held->worker);  // a hedge that takes over
     links_.hold(held->worker, {id, held->number}, now);
+    counted.emplace();
   }
-}
-
-// ---- reports of legs ----
-
-void Dispatcher::on_accepted(RequestId id, LegNumber leg, Time now) {
-  with(id, now, [&](RequestLife& life) {
-    life.on_accepted(leg);
-    for (const auto& held : {life.prefill_leg(), life.hedge_leg()}) {
-      if (!held || held->number != leg) continue;
-      worker_answered(held->worker);
-      Request& request = requests_.at(id);
-      request.tried.clear();
-      request.prefill_accepted = now;
-      prefixes_.record(request.asked.prefix, held->worker);
-    }
-    if (life.decode_leg() && life.decode_leg()->number == leg)
-      worker_answered(life.decode_leg()->worker);
-  });
-}
-
-void Dispatcher::on_rejected(RequestId request, LegNumber leg, Duration hint, Time now) {
-  std::optional<std::pair<Role, WorkerId>> by;
-  with(request, now, [&](RequestLife& life) {
-    if (life.decode_leg() && life.decode_leg()->number == leg)
-      by = {Role::kDecode, life.decode_leg()->worker};
-    else if (const auto worker = life.worker_of(leg))
-      by = {Role::kPrefill, *worker};
-    life.on_rejected(leg);
-  });
-  // After the leg was taken off the books: giving it up must not look like a place that became
-  // free.
-  if (!by) return;
-  if (const auto it = requests_.find(request); it != requests_.end()) {
-    ++it->second.record.rejections;
-    std::vector<WorkerId>& tried = it->second.tried;
-    const auto place = std::ranges::lower_bound(tried, by->second);
-    if (by->first == Role::kPrefill && (place == tried.end() || *place != by->second))
-      tried.insert(place, by->second);
+  if (held->accepted && !counted->leg.accepted) {
+    pool(role).on_accepted(held->worker);
+    if (role == Role::kPrefill) prefill_turnover_.on_taken(now);
+    counted->accepted = now;
   }
-  pool(by->first).on_rejected(by->second, hint, now);
-  worker_answered(by->second);
-}
-
-bool Dispatcher::on_tokens(RequestId id, LegNumber leg, std::uint32_t index, std::uint32_t count,
-                           bool finished, Time now) {
-  bool taken = false;
-  with(id, now, [&](RequestLife& life) {
-    const bool prefilling = life.phase() == RequestPhase::kPrefilling;
-    const Time prefilling_since = requests_.at(id).phase_since;
-    taken = life.on_tokens(leg, index, count, finished);
-    if (!taken) return;
-    const Request& request = requests_.at(id);
-    wait_prefill_.charge_output(request.asked.tenant, Tokens(count));
-    // Which of two computed it, and since when, is no measure.
-    if (prefilling && request.record.hedges == 0) {
-      wait_prefill_.on_prefilled(request.asked.prompt, now - request.prefill_accepted);
-      first_token_.on_measured(request.asked.prompt.value(), now - prefilling_since);
-    }
-  });
-  return taken;
-}
-
-void Dispatcher::on_prefilled(RequestId request, LegNumber leg, Time now) {
-  if (wait_decode_.empty()) decode_vacancy_.deaf.reset();
-  with(request, now, [&](RequestLife& life) { life.on_prefilled(leg); });
-}
-
-void Dispatcher::on_joined(RequestId request, LegNumber leg, Time now) {
-  const auto it = requests_.find(request);
-  if (it != requests_.end() && it->second.life.phase() == RequestPhase::kJoining &&
-      it->second.life.decode_leg()->number == leg) {
-    const auto& source = it->second.life.prefill_leg();
-    const bool whole = source && source->worker == it->second.life.decode_leg()->worker;
-    whole_.on_joined(whole, it->second.asked.prompt, now - it->second.phase_since);
-  }
-  with(request, now, [&](RequestLife& life) { life.on_joined(leg); });
-}
-
-void Dispatcher::on_released(RequestId request, LegNumber leg, bool pulled, Time now) {
-  with(request, now, [&](RequestLife& life) { life.on_released(leg, pulled); });
-}
-
-void Dispatcher::on_evicted(RequestId request, LegNumber leg, Time now) {
-  with(request, now, [&](RequestLife& life) { life.on_evicted(leg); });
-}
-
-void Dispatcher::on_fault(RequestId request, LegNumber leg, const Error& fault, bool worker_fault,
-                          Time now) {
-  std::optional<WorkerId> worker;
-  with(request, now, [&](RequestLife& life) {
-    worker = life.worker_of(leg);
-    life.on_fault(leg, fault, worker_fault);
-  });
-  if (worker && worker_fault) worker_faulted(*worker, now);
-}
-
-// A leg that is accepted, rejected or given up is on its way no more.
-void Dispatcher::note_decode_answers(Request& request) {
-  const auto& held = request.life.decode_leg();
-  if (!request.unanswered || (held && !held->accepted)) return;
-  rooms_.on_answered(request.unanswered->first, request.unanswered->second);
-  request.unanswered.reset();
-}
-
-void Dispatcher::note_prefilling(Request& request) {
-  std::optional<WorkerId> at;
-  if (request.life.phase() == RequestPhase::kPrefilling) at = request.life.prefill_leg()->worker;
-  if (at == request.prefilling_at) return;
-  if (request.prefilling_at) {
-    const auto it = prefilling_.find(*request.prefilling_at);
-    if (it != prefilling_.end()) it->second -= request.asked.prompt;
-  }
-  if (at) prefilling_[*at] += request.asked.prompt;
-  request.prefilling_at = at;
-}
-
-void Dispatcher::on_room(WorkerId worker, const DecodeRoom& room, Time now) {
-  if (decode_.contains(worker)) rooms_.on_stated(worker, room, now);
-}
-
-void Dispatcher::on_heard(WorkerId worker, const std::vector<Renew::Held>& unknown, Time now) {
-  if (!members_.contains(worker)) return;
-  prefill_.on_answered(worker);
-  decode_.on_answered(worker);
-  worker_answered(worker);
-  // Its lease ended there, and the stream should have said so.
-  for (const Renew::Held& denied : links_.on_heard(worker, unknown, now)) {
-    with(denied.request, now, [&](RequestLife& life) {
-      life.on_fault(denied.leg,
-                    {ErrorCode::kUnavailable, "the instance does not hold the request any more"},
-                    false);
-    });
-  }
+  counted->leg = *held;
 }
 
 // ---- polling ----
 
 std::vector<DispatchAction> Dispatcher::poll(Time now) {
   polled_at_ = now;
+  expected_wait_.reset();
   check_links(now);
   end_overdue(now);
   place_decodes(now);  // first: it is what frees slots on P
@@ -440,8 +310,15 @@ std::optional<Time> Dispatcher::next_deadline() {
   return next;
 }
 
-Duration Dispatcher::expected_wait(Time) const {
-  return freed_every_ * static_cast<std::int64_t>(wait_prefill_.size() + 1);
+Duration Dispatcher::expected_wait(Time now) {
+  if (!expected_wait_) expected_wait_ = wait_for_place(now);
+  return *expected_wait_;
+}
+
+Duration Dispatcher::wait_for_place(Time now) const {
+  constexpr Duration kUnmeasured = std::chrono::milliseconds(50);
+  const Duration every = prefill_turnover_.freed_every(now).value_or(kUnmeasured);
+  return every * static_cast<std::int64_t>(wait_prefill_.served_by_then(now, every) + 1);
 }
 
 }  // namespace pd::policy

@@ -21,6 +21,7 @@
 #include "policy/decode_rooms.h"
 #include "policy/instance_links.h"
 #include "policy/linear_cost.h"
+#include "policy/place_turnover.h"
 #include "policy/prefix_affinity.h"
 #include "policy/request.h"
 #include "policy/request_record.h"
@@ -142,10 +143,15 @@ class Dispatcher {
   std::size_t waiting() const { return wait_prefill_.size() + wait_decode_.size(); }
   // Workers that did not answer in time as of the last poll: not asked until they do.
   int silent() const { return links_.silent(); }
-  // When a place for a new request is expected, for Retry-After.
-  Duration expected_wait(Time now) const;
+  // When a place for a new request is expected, for Retry-After: those that wait come before it,
+  // less those whose time will be over before their turn.
+  Duration expected_wait(Time now);
 
  private:
+  struct CountedLeg {
+    RequestLife::Leg leg;
+    Time accepted{};
+  };
   struct Request {
     RequestLife life;
     Submission asked;
@@ -156,7 +162,7 @@ class Dispatcher {
     bool waits_prefill = false, waits_decode = false;  // as filed
     Waiter waiter;                                     // as filed
     // As last accounted in pools and links; settle() compares them with what `life` holds now.
-    std::optional<RequestLife::Leg> counted_prefill, counted_hedge, counted_decode;
+    std::optional<CountedLeg> counted_prefill, counted_hedge, counted_decode;
     std::optional<Time> hedge_at;  // as filed
     bool hedged = false;           // in this placement
     Time prefill_accepted{};
@@ -181,7 +187,7 @@ class Dispatcher {
   void file(RequestId id, Request& request);
   Duration reserve(const Request& request) const;
   void unfile(Request& request);
-  void count_leg(RequestId id, std::optional<RequestLife::Leg>& counted,
+  void count_leg(Request& request, std::optional<CountedLeg>& counted,
                  const std::optional<RequestLife::Leg>& held, Role role, Time now);
   void worker_faulted(WorkerId worker, Time now);
   void note_deaf(WorkerId worker, Time now);
@@ -201,6 +207,7 @@ class Dispatcher {
   std::optional<WorkerId> choose_prefill(Request& request, Time now);
   std::optional<WorkerId> choose_of_kind(const Submission& asked, Preference preference, Time now);
   WholeSide side_of(bool whole, const Submission& asked, Time now) const;
+  Duration wait_for_place(Time now) const;
   WorkerPool& pool(Role role) { return role == Role::kPrefill ? prefill_ : decode_; }
   Role role_of(WorkerId worker) const;
 
@@ -221,8 +228,8 @@ class Dispatcher {
   std::set<std::pair<Time, RequestId>> totals_;
   std::set<std::pair<Time, RequestId>> hedges_;  // when a prefill under way has become slow
   Vacancy prefill_vacancy_, decode_vacancy_;
-  Time last_freed_{};                                    // a P's place became free
-  Duration freed_every_{std::chrono::milliseconds(50)};  // moving average between two of those
+  PlaceTurnover prefill_turnover_;
+  std::optional<Duration> expected_wait_;  // as of the last poll
   std::vector<DispatchAction> actions_;
   std::uint64_t next_order_ = 0;
   Time polled_at_{};

@@ -80,6 +80,14 @@ std::optional<std::pair<Time, RequestId>> WaitingLine::first_overdue() const {
   return std::pair(key.first, request);
 }
 
+std::size_t WaitingLine::served_by_then(Time now, Duration every) const {
+  std::size_t served = size_ - deadlines_.size();
+  for (const auto& [key, request] : deadlines_) {
+    if (now + every * static_cast<std::int64_t>(served + 1) <= key.first) ++served;
+  }
+  return served;
+}
+
 void WaitingLine::charge_prompt(TenantId tenant, Tokens tokens) {
   charge(tenant, static_cast<double>(tokens.value()));
 }

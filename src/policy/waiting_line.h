@@ -62,6 +62,9 @@ class WaitingLine {
   std::optional<RequestId> next() const;
   // The one that waits in vain first, and since when; of those that the deadline still holds for.
   std::optional<std::pair<Time, RequestId>> first_overdue() const;
+  // How many of those that wait get one of the places that become free `every` so often: all but
+  // those who would have waited in vain before their turn comes.
+  std::size_t served_by_then(Time now, Duration every) const;
   bool empty() const { return size_ == 0; }
   std::size_t size() const { return size_; }
 
