@@ -106,11 +106,33 @@ std::optional<WorkerId> DecodeRooms::claim(const WorkerPool& pool,
   return best;
 }
 
-std::optional<Time> DecodeRooms::next_stale(Time now) const {
+std::optional<std::int64_t> DecodeRooms::room_for(const WorkerPool& pool,
+                                                  const DecodeDemand& demand, Duration known_for,
+                                                  Time now) const {
+  std::optional<std::int64_t> sum;
+  for (const WorkerId worker : pool.workers()) {
+    if (!pool.works(worker)) continue;
+    std::int64_t room = std::max(pool.places(worker) - pool.open(worker), 0);
+    const auto it = states_.find(worker);
+    if (it != states_.end() && it->second.stated && now - it->second.stated_at < known_for) {
+      const State& state = it->second;
+      const DecodeRoom& stated = *state.stated;
+      room = std::clamp<std::int64_t>(stated.places - state.sent, 0, room);
+      const Tokens grown = demand.kv_length + Tokens(1) + growth_of(demand, stated);
+      const std::int64_t by_blocks = std::max<std::int64_t>(spare(state), 0) /
+                                     std::max<std::int64_t>(blocks_of(grown, stated), 1);
+      room = std::min(room, std::max<std::int64_t>(by_blocks, 1));
+    }
+    sum = sum.value_or(0) + room;
+  }
+  return sum;
+}
+
+std::optional<Time> DecodeRooms::next_older(Duration than, Time now) const {
   std::optional<Time> next;
   for (const auto& [worker, state] : states_) {
     if (!state.stated) continue;
-    const Time at = state.stated_at + stale_after_;
+    const Time at = state.stated_at + than;
     if (at > now && (!next || at < *next)) next = at;
   }
   return next;

@@ -54,7 +54,15 @@ class DecodeRooms {
   // leave that D alone, or small ones would keep a large one out for ever.
   std::optional<WorkerId> claim(const WorkerPool& pool, const std::set<WorkerId>& claimed) const;
   // When the first statement becomes stale after `now`, and its D may be asked whatever it said.
-  std::optional<Time> next_stale(Time now) const;
+  std::optional<Time> next_stale(Time now) const { return next_older(stale_after_, now); }
+
+  // How many requests like this one the D's in `pool` have room for, before anything ends there. A
+  // D that has stated nothing for `known_for` is taken to hold this gateway's legs and no others. A
+  // D with a free place has room for one at least: it may be large, and its turn must come.
+  // nullopt: no D that works is known.
+  std::optional<std::int64_t> room_for(const WorkerPool& pool, const DecodeDemand& demand,
+                                       Duration known_for, Time now) const;
+  std::optional<Time> next_older(Duration than, Time now) const;
 
  private:
   enum class Fit : std::uint8_t { kYes, kTight, kNo };

@@ -195,6 +195,7 @@ void Dispatcher::settle(RequestId id, Request& request, Time now) {
   count_leg(request, request.counted_decode, request.life.decode_leg(), Role::kDecode, now);
   note_decode_answers(request);
   note_prefilling(request);
+  note_awaiting_decode(request);
   file_hedge(id, request, now);
   unfile(request);
   if (!request.life.done()) {
@@ -220,8 +221,8 @@ void Dispatcher::count_leg(Request& request, std::optional<CountedLeg>& counted,
     pool(role).on_leg_ended(leg.worker, leg.accepted);
     links_.let_go(leg.worker, {id, leg.number});
     // Of two that compute the same, neither is held as long as one alone.
-    if (role == Role::kPrefill && leg.accepted)
-      prefill_turnover_.on_freed(accepted, request.record.hedges == 0, now);
+    if (leg.accepted)
+      turnover(role).on_freed(accepted, role == Role::kDecode || request.record.hedges == 0, now);
     counted.reset();
   }
   if (!held) return;
@@ -232,7 +233,7 @@ void Dispatcher::count_leg(Request& request, std::optional<CountedLeg>& counted,
   }
   if (held->accepted && !counted->leg.accepted) {
     pool(role).on_accepted(held->worker);
-    if (role == Role::kPrefill) prefill_turnover_.on_taken(now);
+    turnover(role).on_taken(now);
     counted->accepted = now;
   }
   counted->leg = *held;
@@ -298,8 +299,8 @@ std::optional<Time> Dispatcher::next_deadline() {
   if (!wait_prefill_.empty()) {
     keep_earliest(next, prefill_.next_unblock(polled_at_));
     keep_earliest(next, prefill_vacancy_.ends(options_.empty_patience));
-    if (wait_prefill_.next_charged() && prefill_.any_free(polled_at_))
-      keep_earliest(next, retries_.next(polled_at_));
+    if (held_back_) keep_earliest(next, rooms_.next_older(options_.decode_patience, polled_at_));
+    if (budget_spent_) keep_earliest(next, retries_.next(polled_at_));
   }
   if (!wait_decode_.empty()) {
     keep_earliest(next, decode_.next_unblock(polled_at_));
@@ -317,7 +318,8 @@ Duration Dispatcher::expected_wait(Time now) {
 
 Duration Dispatcher::wait_for_place(Time now) const {
   constexpr Duration kUnmeasured = std::chrono::milliseconds(50);
-  const Duration every = prefill_turnover_.freed_every(now).value_or(kUnmeasured);
+  Duration every = prefill_turnover_.freed_every(now).value_or(kUnmeasured);
+  if (held_back_) every = std::max(every, decode_turnover_.freed_every(now).value_or(every));
   return every * static_cast<std::int64_t>(wait_prefill_.served_by_then(now, every) + 1);
 }
 

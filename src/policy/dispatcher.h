@@ -58,6 +58,10 @@ struct DispatcherOptions {
   Duration hedge_after{};
   // What a D says of its room holds for so long: other gateways use it, too.
   Duration room_holds{std::chrono::milliseconds(250)};
+  // A prompt is not prefilled while it is expected to wait for a place on a D longer than this
+  // after its first token: its stream would stall, and its KV would keep others out of P. Long
+  // enough that a D whose requests are short always finds the next ones ready.
+  Duration decode_patience{std::chrono::seconds(2)};
   std::size_t prefixes_max = 1 << 17;  // remembered blocks of prompts, some 80 bytes each
   std::uint64_t seed = 0;              // this gateway's own: several must not choose alike
 };
@@ -165,6 +169,7 @@ class Dispatcher {
     std::optional<CountedLeg> counted_prefill, counted_hedge, counted_decode;
     std::optional<Time> hedge_at;  // as filed
     bool hedged = false;           // in this placement
+    bool awaits_decode = false;    // as counted
     Time prefill_accepted{};
     std::vector<WorkerId> tried;  // P's that have rejected it in this round, in order of id
     std::optional<WorkerId> prefilling_at;                        // as counted in prefilling_
@@ -208,6 +213,12 @@ class Dispatcher {
   std::optional<WorkerId> choose_of_kind(const Submission& asked, Preference preference, Time now);
   WholeSide side_of(bool whole, const Submission& asked, Time now) const;
   Duration wait_for_place(Time now) const;
+  PlaceTurnover& turnover(Role role) {
+    return role == Role::kPrefill ? prefill_turnover_ : decode_turnover_;
+  }
+  static DecodeDemand demand_of(const Request& request);
+  bool decode_in_time(const Request& request, Time now) const;
+  void note_awaiting_decode(Request& request);
   WorkerPool& pool(Role role) { return role == Role::kPrefill ? prefill_ : decode_; }
   Role role_of(WorkerId worker) const;
 
@@ -228,7 +239,11 @@ class Dispatcher {
   std::set<std::pair<Time, RequestId>> totals_;
   std::set<std::pair<Time, RequestId>> hedges_;  // when a prefill under way has become slow
   Vacancy prefill_vacancy_, decode_vacancy_;
-  PlaceTurnover prefill_turnover_;
+  PlaceTurnover prefill_turnover_, decode_turnover_;
+  int awaiting_decode_ = 0;  // prefilling with more tokens to come, or waiting for a D
+  // Why some of those that wait were not placed in the last poll: no D takes the first of them in
+  // time; the budget had no grant.
+  bool held_back_ = false, budget_spent_ = false;
   std::optional<Duration> expected_wait_;  // as of the last poll
   std::vector<DispatchAction> actions_;
   std::uint64_t next_order_ = 0;

@@ -9,12 +9,14 @@
 namespace pd::policy {
 
 void Dispatcher::place_prefills(Time now) {
+  held_back_ = budget_spent_ = false;
   while (const auto id = wait_prefill_.next_again()) {
     if (!place_prefill(*id, now)) return;
   }
   while (const auto id = wait_prefill_.next_charged()) {
     if (!prefill_.any_free(now)) return;
-    if (!retries_.take(now)) break;
+    budget_spent_ = !retries_.take(now);
+    if (budget_spent_) break;
     grant_retry(*id);
     if (!place_prefill(*id, now)) return;
   }
@@ -35,6 +37,8 @@ void Dispatcher::grant_retry(RequestId id) {
 bool Dispatcher::place_prefill(RequestId id, Time now) {
   Request& request = requests_.at(id);
   const Submission& asked = request.asked;
+  held_back_ = !decode_in_time(request, now);
+  if (held_back_) return false;
   const auto worker = choose_prefill(request, now);
   if (!worker) return false;
   if (request.record.prefill == WorkerId()) wait_prefill_.charge_prompt(asked.tenant, asked.prompt);
@@ -43,6 +47,29 @@ bool Dispatcher::place_prefill(RequestId id, Time now) {
     actions_.push_back(SendPrefill{id, life.place_prefill(*worker), *worker});
   });
   return true;
+}
+
+DecodeDemand Dispatcher::demand_of(const Request& request) {
+  const Tokens emitted(std::max<std::int64_t>(request.life.emitted(), 1));
+  DecodeDemand demand{request.asked.prompt + emitted - Tokens(1),
+                      std::max(request.asked.output_max - emitted, Tokens(0))};
+  if (request.life.evictions() >= kEvictionsMax)  // takes all that it can need at once
+    demand = {demand.kv_length + demand.output_left, Tokens(0)};
+  return demand;
+}
+
+// G15: whether some D is expected to have a place for it by the time that it has waited
+// `decode_patience` for one. Before any request has ended on a D, nothing is expected to.
+bool Dispatcher::decode_in_time(const Request& request, Time now) const {
+  if (request.asked.output_max <= Tokens(request.life.emitted() + 1)) return true;  // needs none
+  const auto room = rooms_.room_for(decode_, demand_of(request), options_.decode_patience, now);
+  if (!room || awaiting_decode_ < *room) return true;
+  const auto hold = decode_turnover_.hold(now);
+  if (!hold) return false;
+  const Duration bound =
+      options_.decode_patience + first_token_.at_most(request.asked.prompt.value());
+  const double freed = decode_turnover_.held() * (to_seconds(bound) / to_seconds(*hold));
+  return awaiting_decode_ + 1 <= static_cast<double>(*room) + freed;
 }
 
 std::optional<WorkerId> Dispatcher::choose_prefill(Request& request, Time now) {
@@ -138,11 +165,7 @@ void Dispatcher::place_decodes(Time now) {
     const std::optional<WorkerId> source = request.life.prefill_leg()
                                                ? std::optional(request.life.prefill_leg()->worker)
                                                : std::nullopt;
-    const Tokens emitted(request.life.emitted());
-    DecodeDemand demand{request.asked.prompt + emitted - Tokens(1),
-                        std::max(request.asked.output_max - emitted, Tokens(0))};
-    if (request.life.evictions() >= kEvictionsMax)  // takes all that it can need at once
-      demand = {demand.kv_length + demand.output_left, Tokens(0)};
+    const DecodeDemand demand = demand_of(request);
     std::optional<WorkerId> worker;
     if (source && role_of(*source) == Role::kBoth) {
       if (!decode_.may_ask(*source, now)) continue;

@@ -118,6 +118,15 @@ void Dispatcher::note_prefilling(Request& request) {
   request.prefilling_at = at;
 }
 
+void Dispatcher::note_awaiting_decode(Request& request) {
+  const RequestPhase phase = request.life.phase();
+  const bool more = request.asked.output_max > Tokens(request.life.emitted() + 1);
+  const bool awaits =
+      (phase == RequestPhase::kPrefilling && more) || phase == RequestPhase::kWaitingDecode;
+  awaiting_decode_ += static_cast<int>(awaits) - static_cast<int>(request.awaits_decode);
+  request.awaits_decode = awaits;
+}
+
 void Dispatcher::on_room(WorkerId worker, const DecodeRoom& room, Time now) {
   if (decode_.contains(worker)) rooms_.on_stated(worker, room, now);
 }

@@ -180,6 +180,16 @@ void WorkerPool::on_silent(WorkerId worker) {
   if (const auto it = workers_.find(worker); it != workers_.end()) it->second.silent = true;
 }
 
+int WorkerPool::places(WorkerId worker) const {
+  const auto it = workers_.find(worker);
+  return it == workers_.end() ? 0 : it->second.places;
+}
+
+bool WorkerPool::works(WorkerId worker) const {
+  const auto it = workers_.find(worker);
+  return it != workers_.end() && !it->second.silent && it->second.faults_in_a_row == 0;
+}
+
 int WorkerPool::open(WorkerId worker) const {
   const auto it = workers_.find(worker);
   return it == workers_.end() ? 0 : it->second.open;

@@ -87,6 +87,8 @@ class WorkerPool {
   void on_silent(WorkerId worker);    // not asked until it answers
 
   int open(WorkerId worker) const;
+  int places(WorkerId worker) const;
+  bool works(WorkerId worker) const;  // neither silent nor failing
 
  private:
   struct State {

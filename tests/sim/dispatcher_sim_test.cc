@@ -2,6 +2,7 @@
 // seed; `sim_test SEED [COUNT]` replays it, or runs more.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <optional>
 
@@ -184,6 +185,72 @@ TEST(DispatcherSim, OverloadEndsAsBusyBeforeTheTtftLimitAndServesTheRestInTime) 
   EXPECT_GT(busy, 100);
   EXPECT_GT(completed, 100);
   EXPECT_GE(in_time, completed * 95 / 100) << "of " << completed;
+}
+
+// G15: D has one place and P eight slots. Who has a first token has the others soon after, and who
+// has none is told so in time.
+TEST(DispatcherSim, NoStreamBeginsThatNoDTakes) {
+  int completed = 0, busy = 0;
+  for_each_seed(
+      20,
+      [](std::uint64_t) {
+        WorldOptions options;
+        options.prefill = options.decode = options.places = 1;
+        options.slots = 8;
+        options.requests = 40;
+        options.output_max = 3000;  // some 3 s
+        options.ttft_limit = seconds(6);
+        options.total_limit = seconds(20);
+        return options;
+      },
+      [&](const GroupWorld& world) {
+        for (const auto& [id, outcome] : world.outcomes()) {
+          completed += outcome.end.why == RequestEnd::Why::kCompleted;
+          busy += outcome.end.why == RequestEnd::Why::kBusy;
+          ASSERT_NE(outcome.end.why, RequestEnd::Why::kDeadline) << outcome.got;
+          if (outcome.end.why == RequestEnd::Why::kBusy) {
+            ASSERT_EQ(outcome.got, 0u);
+            ASSERT_LE(*outcome.ended, outcome.first_limit);
+          }
+          const Duration stall = outcome.record.in(policy::RequestPhase::kWaitingDecode);
+          ASSERT_LE(stall, seconds(6)) << "between its first tokens";
+        }
+      });
+  EXPECT_GE(completed, 20 * 3);
+  EXPECT_GE(busy, 20 * 20);
+}
+
+// When all have ended, counted from the first.
+Duration makespan(const WorldOptions& options) {
+  GroupWorld world(options);
+  world.run();
+  EXPECT_EQ(world.breach(), "");
+  Time first = Time::max(), last{};
+  for (const auto& [id, outcome] : world.outcomes()) {
+    first = std::min(first, outcome.submitted);
+    last = std::max(last, *outcome.ended);
+  }
+  return last - first;
+}
+
+// Holding prompts back until D has room must not leave D without work.
+TEST(DispatcherSim, ADIsNeverIdleForWantOfPrefills) {
+  for (const int places : {1, 2, 16}) {
+    for (const int output_max : {2, 20, 300}) {
+      WorldOptions options;
+      options.prefill = options.decode = 1;
+      options.slots = 8;
+      options.places = places;
+      options.requests = 300;
+      options.output_max = output_max;
+      options.arrive_within = milliseconds(100);
+      const Duration held_back = makespan(options);
+      options.dispatcher.decode_patience = seconds(100000);
+      const Duration at_once = makespan(options);
+      EXPECT_LE(to_seconds(held_back), 1.05 * to_seconds(at_once))
+          << places << " places, outputs up to " << output_max;
+    }
+  }
 }
 
 // G20: a tenant that sends a hundredth of what another does is served as if it were alone.
