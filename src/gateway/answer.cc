@@ -32,6 +32,8 @@ AnswerMetrics::AnswerMetrics(Metrics& metrics)
                                "API requests refused: bad input or no capacity in time")),
       cancelled(
           metrics.counter("pdserve_requests_cancelled_total", "API requests whose client left")),
+      poisoned(metrics.counter("pdserve_poison_requests_total",
+                               "API requests ended because two instances crashed under them")),
       prompt_tokens(
           metrics.counter("pdserve_prompt_tokens_total", "prompt tokens of completed requests")),
       cached_tokens(metrics.counter("pdserve_prompt_tokens_cached_total",
@@ -249,6 +251,7 @@ void Answer::on_job_end(std::size_t index, const policy::Finish& finish) {
   choices_[index].running = false;
   choices_[index].record = finish.record;
   if (closed_) return;
+  if (finish.end.why == RequestEnd::Why::kPoison) context_.metrics->poisoned.add();
   if (finish.end.why != RequestEnd::Why::kCompleted) {
     fail(to_api_error(finish.end), finish.end.why == RequestEnd::Why::kBusy
                                        ? &AnswerMetrics::rejected

@@ -24,8 +24,9 @@ namespace pd::gateway {
 // received = completed + failed + rejected + cancelled + in flight.
 struct AnswerMetrics {
   explicit AnswerMetrics(Metrics& metrics);
-  Counter received, completed, failed, rejected, cancelled, prompt_tokens, cached_tokens,
-      output_tokens;
+  Counter received, completed, failed, rejected, cancelled;
+  Counter poisoned;  // among the failed
+  Counter prompt_tokens, cached_tokens, output_tokens;
   Gauge in_flight;
   Histogram ttft, tpot, e2e;
 };

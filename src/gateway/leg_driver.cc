@@ -33,6 +33,8 @@ LegDriver::Counters::Counters(Metrics& metrics, const Metrics::Labels& gauge_lab
       faults(metrics.counter("pdserve_leg_faults_total", "legs that ended without a result")),
       restarts_evicted(metrics.counter("pdserve_evictions_total",
                                        "requests placed again because D ran out of blocks")),
+      restarts(metrics.counter("pdserve_restarts_total",
+                               "placements of requests after their first, for whatever cause")),
       handoff_bytes(
           metrics.counter("pdserve_handoff_bytes_total", "KV bytes that decode instances pulled")),
       handoffs(metrics.counter("pdserve_handoffs_total", "handoffs that completed")),
@@ -42,6 +44,8 @@ LegDriver::Counters::Counters(Metrics& metrics, const Metrics::Labels& gauge_lab
                                  "those whose first token came from the second one")),
       whole(metrics.counter("pdserve_decoded_where_prefilled_total",
                             "decode legs that an aggregated instance serves by itself")),
+      waiting(metrics.gauge("pdserve_requests_waiting",
+                            "requests (choices) that wait here for a place on an instance")),
       silent(metrics.gauge("pdserve_instances_silent",
                            "instances that do not answer and are not asked until they do",
                            gauge_labels)),
@@ -141,6 +145,9 @@ void LegDriver::pump() {
   }
   pumping_ = false;
   counters_.silent.set(dispatcher_.silent());
+  counters_.waiting.set(static_cast<double>(dispatcher_.waiting()));
+  const std::uint64_t restarts = dispatcher_.restarts();
+  counters_.restarts.add(static_cast<double>(restarts - std::exchange(restarts_, restarts)));
   const auto next = dispatcher_.next_deadline();
   if (next == timer_at_) return;
   if (timer_at_) loop_.cancel(timer_);

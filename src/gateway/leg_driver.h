@@ -86,9 +86,9 @@ class LegDriver {
   };
   struct Counters {
     Counters(Metrics& metrics, const Metrics::Labels& gauge_labels);
-    Counter rejections, faults, restarts_evicted, handoff_bytes, handoffs, hedges, hedges_won,
-        whole;
-    Gauge silent;
+    Counter rejections, faults, restarts_evicted, restarts, handoff_bytes, handoffs, hedges,
+        hedges_won, whole;
+    Gauge waiting, silent;
     Histogram transfer_seconds;
   };
 
@@ -115,6 +115,7 @@ class LegDriver {
   policy::Dispatcher dispatcher_;
   std::string secret_;
   Counters counters_;
+  std::uint64_t restarts_ = 0;  // counted so far
   std::uint64_t layout_hash_ = 0;
   std::map<WorkerId, std::unique_ptr<legs::LegChannel>> channels_;  // to the group's members
   std::unordered_map<RequestId, Running> jobs_;                     // looked up for every token

@@ -102,6 +102,15 @@ class LegDriverTest : public ::testing::Test {
     return out;
   }
 
+  // Its value, as it is exposed.
+  std::string metric(const std::string& name) const {
+    const std::string text = metrics_.text();
+    const auto at = text.find("\n" + name + " ");
+    if (at == std::string::npos) return "absent";
+    const auto begin = at + name.size() + 2;
+    return text.substr(begin, text.find('\n', begin) - begin);
+  }
+
   std::function<void(TokenId)> on_token_;  // of each frame, the last
   net::EventLoop loop_;
   Metrics metrics_;
@@ -151,6 +160,31 @@ TEST_F(LegDriverTest, AChannelThatBreaksPlacesItsLegsAgainWithoutATokenLostOrDou
   const Outcome out = run(prefill, *decode);
   EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
   EXPECT_EQ(out.ids, (std::vector<TokenId>{10, 11, 12, 13}));
+  EXPECT_EQ(metric("pdserve_restarts_total"), "1");
+}
+
+TEST_F(LegDriverTest, ARequestThatFindsNoPlaceIsCountedAsWaiting) {
+  std::string while_blocked;
+  const ScriptedWorker prefill(
+      loop_,
+      [&](int leg, const ScriptedWorker::Reply& reply) {
+        if (leg == 1) {
+          loop_.call_at(loop_.now() + 50ms,
+                        [&] { while_blocked = metric("pdserve_requests_waiting"); });
+          return reply->finish(protocol::Rejected{protocol::RejectReason::kBusy, 100'000});
+        }
+        say(reply, {protocol::Accepted{}, protocol::Prefilled{"kv"},
+                    tokens(0, {10}, FinishReason::kLength)});
+        reply->end();
+      },
+      ScriptedWorker::Script{});
+  const ScriptedWorker decode(loop_, {}, {});
+  EXPECT_EQ(run(prefill, decode).end.why, policy::RequestEnd::Why::kCompleted);
+  EXPECT_EQ(while_blocked, "1");
+  loop_.call_at(loop_.now() + 5ms, [this] { loop_.stop(); });
+  loop_.run();
+  EXPECT_EQ(metric("pdserve_requests_waiting"), "0");
+  EXPECT_EQ(metric("pdserve_restarts_total"), "0") << "busy is not broken";
 }
 
 TEST_F(LegDriverTest, GarbageOnAChannelEndsItAndNoRequest) {

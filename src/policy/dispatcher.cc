@@ -198,13 +198,14 @@ void Dispatcher::settle(RequestId id, Request& request, Time now) {
   note_awaiting_decode(request);
   file_hedge(id, request, now);
   unfile(request);
+  restarts_ += static_cast<std::uint64_t>(request.life.restarts() - request.record.restarts);
+  request.record.restarts = request.life.restarts();
   if (!request.life.done()) {
     file(id, request);
     return;
   }
   if (request.hedge_at) hedges_.erase({*request.hedge_at, id});
   request.record.crashes = request.life.crashes();
-  request.record.restarts = request.life.restarts();
   request.record.evictions = request.life.evictions();
   actions_.push_back(Finish{id, *request.life.end(), request.record});
   totals_.erase({request.asked.deadlines.total, id});

@@ -145,6 +145,8 @@ class Dispatcher {
   std::optional<RequestRecord> record(RequestId request, Time now) const;
   std::size_t in_flight() const { return requests_.size(); }
   std::size_t waiting() const { return wait_prefill_.size() + wait_decode_.size(); }
+  // Placements after the first, of all requests so far.
+  std::uint64_t restarts() const { return restarts_; }
   // Workers that did not answer in time as of the last poll: not asked until they do.
   int silent() const { return links_.silent(); }
   // When a place for a new request is expected, for Retry-After: those that wait come before it,
@@ -246,7 +248,7 @@ class Dispatcher {
   bool held_back_ = false, budget_spent_ = false;
   std::optional<Duration> expected_wait_;  // as of the last poll
   std::vector<DispatchAction> actions_;
-  std::uint64_t next_order_ = 0;
+  std::uint64_t next_order_ = 0, restarts_ = 0;
   Time polled_at_{};
 };
 

@@ -77,15 +77,16 @@ def assert_serves(cluster, instance):
 
 @pytest.mark.heavy
 def test_decode_killed_at_a_random_token(cluster, rng, scaled):
-    """Both decode instances die, each at a random token of a random one of 20 streams, again and
-    again on one cluster; the streams in their hands go on elsewhere or on the substitute."""
+    """Both decode instances die at a random token of a random one of 20 streams, again and again on
+    one cluster; the streams in their hands go on on the substitutes. At the same moment, because a
+    request that went from one to the other would meet two deaths and not be tried again (G8)."""
     faults = faults_of(cluster)
     for attempt in range(scaled(10)):
         bodies = long_streams(rng.randrange(2**40), 20)
         expected = undisturbed(cluster, bodies)
         known = {i.id for i in cluster.instances()}
-        plan = [(rng.randrange(20), rng.randrange(1, STREAM_TOKENS // 2), victim)
-                for victim in cluster.instances("decode")]
+        moment = rng.randrange(20), rng.randrange(1, STREAM_TOKENS // 2)
+        plan = [(*moment, victim) for victim in cluster.instances("decode")]
         seen = streams.completions(cluster, bodies, observe=KillAt(cluster, plan))
         streams.assert_same(expected, seen, f"in round {attempt}, kills {plan}")
         cluster.wait_complete()
@@ -199,7 +200,8 @@ def test_stop_string_across_the_seam(cluster, rng):
     expected = undisturbed(cluster, [stopped])
     assert expected[0].texts == {0: text[:at]} and expected[0].finishes == {0: "stop"}
     for _ in range(3):
-        plan = [(0, rng.randrange(1, 60), victim) for victim in cluster.instances("decode")]
+        at_chunk = rng.randrange(1, 60)
+        plan = [(0, at_chunk, victim) for victim in cluster.instances("decode")]
         seen = streams.completions(cluster, [stopped], observe=KillAt(cluster, plan))
         streams.assert_same(expected, seen)
         cluster.wait_complete()
@@ -208,15 +210,65 @@ def test_stop_string_across_the_seam(cluster, rng):
 @pytest.mark.parametrize("kernels", ["reference", "auto"])
 def test_bf16_goes_on_with_the_same_tokens(start_cluster, rng, kernels):
     """The same with BF16 weights and KV: rounding, too, is the same wherever it is done. Two instances
-    die each time: a request that three died under would not be tried again (G8)."""
+    die each time, at the same moment: a request that met both deaths would not be tried again (G8)."""
     cluster = start_cluster(prefill=2, decode=2,
                             config={"model": {"dtype": "bf16", "kernels": kernels}})
     for _ in range(3):
         bodies = long_streams(rng.randrange(2**40), 12)
         expected = undisturbed(cluster, bodies)
-        plan = [(rng.randrange(12), rng.randrange(1, STREAM_TOKENS // 2), victim)
-                for victim in rng.sample(cluster.instances(), 2)]
+        moment = rng.randrange(12), rng.randrange(1, STREAM_TOKENS // 2)
+        plan = [(*moment, victim) for victim in rng.sample(cluster.instances(), 2)]
         streams.assert_same(expected, streams.completions(cluster, bodies,
                                                           observe=KillAt(cluster, plan)))
         cluster.wait_complete()
+    cluster.check_and_end()
+
+
+class KillWhereItRuns:
+    """An observer of streams on one decode instance: kills that when the first of them has begun, and
+    then its substitute when that stream goes on there."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        (self.first,) = cluster.instances("decode")
+        self.second = None
+        self.chunk = 3
+
+    def __call__(self, index, count):
+        if index != 0 or count < self.chunk or self.cluster.deaths == 2:
+            return
+        if self.cluster.deaths == 0:
+            self.cluster.kill(self.first)
+        elif self.second:
+            self.cluster.kill(self.second)
+        else:
+            busy = [d for d in self.cluster.instances("decode") if d.state == "serving"
+                    and d.id != self.first.id and self.cluster.held(d)[1] > 0]
+            if busy:
+                (self.second,) = busy
+                self.chunk = count + 3  # the first may still be P's
+
+
+def test_a_request_that_two_die_under_takes_no_third_down(start_cluster, rng):
+    """G8: it ends with an error that says so; whoever met one death at most goes on. Many at a time,
+    or the substitute is done with them before it is killed."""
+    cluster = start_cluster(prefill=1, decode=1, config={"model": {"kernels": "reference"}})
+    bodies = long_streams(rng.randrange(2**40), 16)
+    expected = undisturbed(cluster, bodies)
+    seen = streams.completions(cluster, bodies, observe=KillWhereItRuns(cluster))
+    assert cluster.deaths == 2
+    ended = [o for o in seen if o.error]
+    assert ended and {o.error["code"] for o in ended} == {"poison_request"}, ended
+    for whole, outcome in zip(expected, seen):
+        if outcome.error:
+            assert outcome.status == 200 and not outcome.done
+            assert whole.texts[0].startswith(outcome.texts[0])
+        else:
+            streams.assert_same([whole], [outcome])
+    m = cluster.check_metrics()
+    assert m["pdserve_poison_requests_total"] == len(ended) == m["pdserve_requests_failed_total"]
+    assert m["pdserve_restarts_total"] >= len(ended)
+    cluster.wait_complete()
+    assert cluster.status()["substitutes"] == cluster.deaths == 2
+    streams.assert_same(expected, streams.completions(cluster, bodies))
     cluster.check_and_end()
