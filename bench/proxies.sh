@@ -21,9 +21,9 @@ esac
 PATH=$PATH:/usr/sbin
 for name in nginx haproxy; do command -v $name > /dev/null || { echo "$name is missing: apt-get install nginx-light haproxy" >&2; exit 1; }; done
 compile pdserve stub_workers load_client
-# The gateway lets a client in when there are three descriptors for it, so that everybody can be served to the end.
-ulimit -n $((3 * idle + 1000)) 2> /dev/null || ulimit -n "$(ulimit -Hn)"
-[ $((3 * idle + 200)) -le "$(ulimit -n)" ] || idle=$((($(ulimit -n) - 200) / 3))
+# A proxy needs two descriptors for each stream; the gateway one, and keeps an eighth of all for instances.
+ulimit -n $((2 * idle + 2000)) 2> /dev/null || ulimit -n "$(ulimit -Hn)"
+[ $((2 * idle + 1000)) -le "$(ulimit -n)" ] || idle=$((($(ulimit -n) - 1000) / 2))
 
 # start_proxy KIND: sets `port` and `pid`, of the process that works.
 start_proxy() {
@@ -67,7 +67,7 @@ load --streams 32 --requests "$whole" --tokens 16 --prompt-bytes 600 --whole
 # Private and shared memory of a process, in KiB.
 memory() { awk '/^Pss:/ {print $2}' "/proc/$1/smaps_rollup"; }
 say "3. memory for each of $idle streams that have their first token and wait for the next"
-start --prefill-ms 0 --step-ms 600000
+start --prefill-ms 0 --step-ms 600000 --decode 4  # a stub holds 4,096 streams
 for target in "${targets[@]}"; do
   [ "$target" != --target ] || continue
   name=${target%%=*} address=${target#*=} process=${target##*,}

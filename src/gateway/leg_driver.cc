@@ -353,16 +353,23 @@ void LegDriver::on_channel_lost(WorkerId worker, const Error& error) {
   }
   std::ranges::sort(lost);  // the same order in every run
   pumping_ = false;         // the read that was under way, if any, is over
-  for (const auto& [id, number] : lost) fault(id, number, error, true);
+  if (!lost.empty())
+    log::warn("instance {}: {}; {} legs on it are given up", worker.value(), error.message,
+              lost.size());
+  for (const auto& [id, number] : lost) give_up(id, number, error, true);
   pump();
 }
 
 void LegDriver::fault(RequestId id, LegNumber number, const Error& error, bool worker_fault) {
-  const Leg* leg = find(id, number);
-  if (leg == nullptr) return;
+  if (const Leg* leg = find(id, number)) {
+    log::warn("request {} leg {} on instance {}: {}", to_string(id), number, leg->worker.value(),
+              error.message);
+    give_up(id, number, error, worker_fault);
+  }
+}
+
+void LegDriver::give_up(RequestId id, LegNumber number, const Error& error, bool worker_fault) {
   counters_.faults.add();
-  log::warn("request {} leg {} on instance {}: {}", to_string(id), number, leg->worker.value(),
-            error.message);
   jobs_.at(id).legs.erase(number);
   dispatcher_.on_fault(id, number, error, worker_fault, loop_.now());
   pump_again_ = true;

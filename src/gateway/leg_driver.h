@@ -107,6 +107,8 @@ class LegDriver {
                 const protocol::Frame& frame);
   void on_channel_lost(WorkerId worker, const Error& error);
   void fault(RequestId id, policy::LegNumber number, const Error& error, bool worker_fault);
+  // The same without a word: one line tells of all legs of a channel.
+  void give_up(RequestId id, policy::LegNumber number, const Error& error, bool worker_fault);
   Leg* find(RequestId id, policy::LegNumber number);
   std::uint32_t time_left_ms(const Job& job) const;
 
