@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace pd::protocol {
 
@@ -14,7 +17,6 @@ using simdjson::dom::element_type;
 namespace {
 
 constexpr std::string_view kDigits = "0123456789";
-constexpr std::size_t kFieldsMax = 256;  // some 70 are known
 
 template <typename T>
 bool fits(std::string_view digits) {
@@ -62,6 +64,68 @@ std::string with_wide_integers(std::string_view text) {
   return out;
 }
 
+using Json = nlohmann::ordered_json;
+using Converted = std::expected<Json, std::string>;
+
+std::string too_many_keys(const JsonBounds& bounds) {
+  return fmt::format("has more than {} keys in one object", bounds.keys_max);
+}
+
+Converted converted(element value, const JsonBounds& bounds, int depth_left);
+
+// The map underneath is a list that looks through all of itself at every insertion: keys are
+// appended to it, and a table says which are there.
+Converted converted_object(simdjson::dom::object object, const JsonBounds& bounds, int depth_left) {
+  if (object.size() > static_cast<std::size_t>(bounds.keys_max))
+    return std::unexpected(too_many_keys(bounds));
+  Json out = Json::object();
+  std::vector<Json::object_t::value_type>& items = out.get_ref<Json::object_t&>();
+  items.reserve(object.size());
+  std::unordered_map<std::string_view, std::size_t> places;
+  places.reserve(object.size());
+  for (const auto [key, child] : object) {
+    auto item = converted(child, bounds, depth_left - 1);
+    if (!item) return item;
+    const auto [place, is_new] = places.try_emplace(key, items.size());
+    if (is_new)
+      items.emplace_back(std::string(key), std::move(*item));
+    else
+      items[place->second].second = std::move(*item);
+  }
+  return out;
+}
+
+Converted converted(element value, const JsonBounds& bounds, int depth_left) {
+  if (depth_left == 0)
+    return std::unexpected(fmt::format("is nested deeper than {} levels", bounds.depth_max));
+  switch (value.type()) {
+    case element_type::OBJECT:
+      return converted_object(simdjson::dom::object(value), bounds, depth_left);
+    case element_type::ARRAY: {
+      Json out = Json::array();
+      for (const element child : simdjson::dom::array(value)) {
+        auto item = converted(child, bounds, depth_left - 1);
+        if (!item) return item;
+        out.push_back(std::move(*item));
+      }
+      return out;
+    }
+    case element_type::STRING:
+      return Json(std::string(std::string_view(value)));
+    case element_type::INT64:
+      return Json(std::int64_t(value));
+    case element_type::UINT64:
+      return Json(std::uint64_t(value));
+    case element_type::DOUBLE:
+      return Json(double(value));
+    case element_type::BOOL:
+      return Json(bool(value));
+    case element_type::NULL_VALUE:
+      break;
+  }
+  return Json(nullptr);
+}
+
 }  // namespace
 
 ApiResult<simdjson::dom::object> parse_object(simdjson::dom::parser& parser,
@@ -97,55 +161,19 @@ std::optional<std::int64_t> whole_number(element value) {
   return static_cast<std::int64_t>(number);
 }
 
-std::optional<nlohmann::ordered_json> to_ordered_json(element value, int depth_left) {
-  using Json = nlohmann::ordered_json;
-  if (depth_left == 0) return std::nullopt;
-  switch (value.type()) {
-    case element_type::OBJECT: {
-      Json out = Json::object();
-      for (const auto [key, child] : simdjson::dom::object(value)) {
-        auto converted = to_ordered_json(child, depth_left - 1);
-        if (!converted) return std::nullopt;
-        out[std::string(key)] = std::move(*converted);
-      }
-      return out;
-    }
-    case element_type::ARRAY: {
-      Json out = Json::array();
-      for (const element child : simdjson::dom::array(value)) {
-        auto converted = to_ordered_json(child, depth_left - 1);
-        if (!converted) return std::nullopt;
-        out.push_back(std::move(*converted));
-      }
-      return out;
-    }
-    case element_type::STRING:
-      return Json(std::string(std::string_view(value)));
-    case element_type::INT64:
-      return Json(std::int64_t(value));
-    case element_type::UINT64:
-      return Json(std::uint64_t(value));
-    case element_type::DOUBLE:
-      return Json(double(value));
-    case element_type::BOOL:
-      return Json(bool(value));
-    case element_type::NULL_VALUE:
-      return Json(nullptr);
-  }
-  return Json(nullptr);
+std::expected<nlohmann::ordered_json, std::string> to_ordered_json(element value,
+                                                                   const JsonBounds& bounds) {
+  return converted(value, bounds, bounds.depth_max);
 }
 
-JsonObject::JsonObject(simdjson::dom::object object, int depth_max) : depth_max_(depth_max) {
-  fields_.reserve(std::min<std::size_t>(object.size(), kFieldsMax));
-  for (const auto [name, value] : object) {
-    if (fields_.size() == kFieldsMax) {
-      fail({400, "invalid_request_error",
-            fmt::format("an object of the request has more than {} fields", kFieldsMax), "",
-            "too_many_fields"});
-      break;
-    }
-    fields_.push_back({name, value});
+JsonObject::JsonObject(simdjson::dom::object object, const JsonBounds& bounds) : bounds_(bounds) {
+  if (object.size() > static_cast<std::size_t>(bounds.keys_max)) {
+    fail({400, "invalid_request_error", fmt::format("the object {}", too_many_keys(bounds)), "",
+          "invalid_json"});
+    return;
   }
+  fields_.reserve(object.size());
+  for (const auto [name, value] : object) fields_.push_back({name, value});
 }
 
 // Of fields with one name the last counts, as with most readers of JSON.
@@ -209,11 +237,10 @@ std::optional<double> JsonObject::number(std::string_view name, double low, doub
 std::optional<nlohmann::ordered_json> JsonObject::json(std::string_view name) {
   const auto value = find(name);
   if (!value) return std::nullopt;
-  auto out = to_ordered_json(*value, depth_max_);
-  if (!out)
-    fail(
-        invalid_field(name, fmt::format("'{}' is nested deeper than {} levels", name, depth_max_)));
-  return out;
+  auto out = to_ordered_json(*value, bounds_);
+  if (out) return std::move(*out);
+  fail(invalid_field(name, fmt::format("'{}' {}", name, out.error())));
+  return std::nullopt;
 }
 
 void JsonObject::label(std::string_view name) { string(name); }

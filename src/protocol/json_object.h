@@ -5,6 +5,7 @@
 
 #include <simdjson.h>
 
+#include <expected>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -15,10 +16,16 @@
 
 namespace pd::protocol {
 
+// How much JSON whose fields nobody here knows may be: work grows with the bytes, never faster.
+struct JsonBounds {
+  int depth_max = 64;
+  int keys_max = 1024;  // of one object
+};
+
 class JsonObject {
  public:
   using Element = simdjson::dom::element;
-  JsonObject(simdjson::dom::object object, int depth_max);
+  JsonObject(simdjson::dom::object object, const JsonBounds& bounds);
 
   // The field's value; nullopt when absent or null.
   std::optional<Element> find(std::string_view name);
@@ -53,7 +60,7 @@ class JsonObject {
     bool known = false;  // asked for
   };
   std::vector<Field> fields_;
-  int depth_max_;
+  JsonBounds bounds_;
   std::optional<ApiError> error_;
 };
 
@@ -65,7 +72,9 @@ std::optional<std::int64_t> whole_number(simdjson::dom::element value);
 // more than 64 bits are read as doubles, so that the field that cannot hold one is named.
 ApiResult<simdjson::dom::object> parse_object(simdjson::dom::parser& parser, std::string_view body);
 
-std::optional<nlohmann::ordered_json> to_ordered_json(simdjson::dom::element element,
-                                                      int depth_left);
+// A key that is given twice keeps its first place and its last value. The error says what is beyond
+// the bounds: "is nested deeper than 64 levels".
+std::expected<nlohmann::ordered_json, std::string> to_ordered_json(simdjson::dom::element element,
+                                                                   const JsonBounds& bounds);
 
 }  // namespace pd::protocol

@@ -16,6 +16,8 @@ using simdjson::dom::element_type;
 constexpr std::int64_t kTokenIdMax = std::numeric_limits<TokenId>::max();
 constexpr std::int64_t kTokensLimit = 1 << 22;
 
+JsonBounds bounds_of(const ApiLimits& limits) { return {limits.depth_max, limits.keys_max}; }
+
 bool is_empty_list(element value) {
   simdjson::dom::array list;
   return !value.get_array().get(list) && list.size() == 0;
@@ -102,11 +104,12 @@ void read_stops(JsonObject& object, const ApiLimits& limits, SamplingParams& sam
     }
   }
   if (const auto ids = object.find("stop_token_ids")) {
-    if (auto list = token_list(object, "stop_token_ids", *ids)) {
-      if (list->size() > static_cast<std::size_t>(limits.stops_max)) {
-        object.fail(invalid_field("stop_token_ids",
-                                  fmt::format("at most {} ids are allowed", limits.stops_max)));
-      }
+    simdjson::dom::array entries;
+    if (!ids->get_array().get(entries) &&
+        entries.size() > static_cast<std::size_t>(limits.stops_max)) {
+      object.fail(invalid_field("stop_token_ids",
+                                fmt::format("at most {} ids are allowed", limits.stops_max)));
+    } else if (auto list = token_list(object, "stop_token_ids", *ids)) {
       sampling.stop_ids = std::move(*list);
     }
   }
@@ -173,7 +176,7 @@ void read_common(JsonObject& object, const ApiLimits& limits, ApiRequest& out) {
       object.fail(invalid_field("stream_options",
                                 "'stream_options' is only allowed when 'stream' is true"));
     } else {
-      JsonObject inner(fields, limits.depth_max);
+      JsonObject inner(fields, bounds_of(limits));
       out.include_usage = inner.boolean("include_usage").value_or(false);
       out.continuous_usage = inner.boolean("continuous_usage_stats").value_or(false);
       inner.flag("include_obfuscation");
@@ -223,17 +226,20 @@ void check_min_tokens(JsonObject& object, const ApiRequest& request) {
 // Messages as the template wants them: content parts of type text are joined, other parts are
 // refused.
 void read_messages(JsonObject& object, const ApiLimits& limits, nlohmann::ordered_json& out) {
-  auto messages = object.json("messages");
+  const auto given = object.find("messages");
   if (!object.ok()) return;
-  if (!messages || !messages->is_array() || messages->empty()) {
+  simdjson::dom::array list;
+  if (!given || given->get_array().get(list) || list.size() == 0) {
     object.fail(invalid_field("messages", "'messages' must be a list of at least one message"));
     return;
   }
-  if (messages->size() > static_cast<std::size_t>(limits.messages_max)) {
+  if (list.size() > static_cast<std::size_t>(limits.messages_max)) {
     object.fail(invalid_field("messages", fmt::format("{} messages, at most {} are allowed",
-                                                      messages->size(), limits.messages_max)));
+                                                      list.size(), limits.messages_max)));
     return;
   }
+  auto messages = object.json("messages");
+  if (!messages) return;
   for (std::size_t i = 0; i < messages->size(); ++i) {
     auto& message = (*messages)[i];
     const std::string at = fmt::format("messages[{}]", i);
@@ -322,7 +328,7 @@ ApiResult<ApiRequest> parse_chat_request(std::string_view body, const ApiLimits&
   simdjson::dom::parser parser;
   auto root = parse_object(parser, body);
   if (!root) return std::unexpected(root.error());
-  JsonObject object(*root, limits.depth_max);
+  JsonObject object(*root, bounds_of(limits));
   ApiRequest out;
   out.kind = ApiRequest::Kind::kChat;
   read_messages(object, limits, out.messages);
@@ -357,7 +363,7 @@ ApiResult<ApiRequest> parse_completion_request(std::string_view body, const ApiL
   simdjson::dom::parser parser;
   auto root = parse_object(parser, body);
   if (!root) return std::unexpected(root.error());
-  JsonObject object(*root, limits.depth_max);
+  JsonObject object(*root, bounds_of(limits));
   ApiRequest out;
   out.kind = ApiRequest::Kind::kCompletion;
   read_prompts(object, limits, out.prompts);
@@ -414,7 +420,7 @@ ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body, const A
   simdjson::dom::parser parser;
   auto root = parse_object(parser, body);
   if (!root) return std::unexpected(root.error());
-  JsonObject object(*root, limits.depth_max);
+  JsonObject object(*root, bounds_of(limits));
   TokenizeRequest out;
   if (auto model = object.string("model")) out.model = std::move(*model);
   out.text = object.string("prompt");
@@ -435,7 +441,7 @@ ApiResult<DetokenizeRequest> parse_detokenize_request(std::string_view body) {
   simdjson::dom::parser parser;
   auto root = parse_object(parser, body);
   if (!root) return std::unexpected(root.error());
-  JsonObject object(*root, ApiLimits{}.depth_max);
+  JsonObject object(*root, bounds_of({}));
   DetokenizeRequest out;
   if (auto model = object.string("model")) out.model = std::move(*model);
   if (const auto tokens = object.find("tokens")) {

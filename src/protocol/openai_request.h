@@ -25,7 +25,8 @@ struct ApiLimits {
   int stop_bytes_max = 1024;
   int logprobs_max = 20;  // OpenAI's own limit for top_logprobs
   int logit_bias_max = 1024;
-  int depth_max = 64;  // of nested JSON in messages
+  int depth_max = 64;   // of nested JSON in messages
+  int keys_max = 1024;  // of one object
 };
 
 using Prompt = std::variant<std::string, std::vector<TokenId>>;

@@ -172,6 +172,26 @@ TEST(OpenAiRequest, MessagesAreChecked) {
   EXPECT_EQ(param((std::string(100, '[') + std::string(100, ']')).c_str()), "messages");
 }
 
+TEST(OpenAiRequest, SizesAreCheckedBeforeAnythingIsConverted) {
+  const auto repeated = [](std::string_view item, int count) {
+    std::string out(item);
+    for (int i = 1; i < count; ++i) out += fmt::format(",{}", item);
+    return out;
+  };
+  // What is wrong inside is not looked at: the number alone is.
+  EXPECT_THAT(chat(fmt::format(R"("stop_token_ids":[{}])", repeated("-1", 17))).error().message,
+              HasSubstr("at most 16"));
+  const auto messages =
+      parse_chat_request(fmt::format(R"({{"messages":[{}]}})", repeated("[[[]]]", 5)),
+                         ApiLimits{.messages_max = 4, .depth_max = 2});
+  EXPECT_THAT(messages.error().message, HasSubstr("5 messages, at most 4"));
+  std::string keys;
+  for (int i = 0; i < 1025; ++i) keys += fmt::format("{}\"k{}\":1", i > 0 ? "," : "", i);
+  const auto kwargs = chat(fmt::format(R"("chat_template_kwargs":{{{}}})", keys));
+  EXPECT_EQ(kwargs.error().param, "chat_template_kwargs");
+  EXPECT_THAT(kwargs.error().message, HasSubstr("more than 1024 keys"));
+}
+
 TEST(OpenAiRequest, BodiesThatAreNotObjects) {
   for (const char* body : {"", "[]", "{", "{\"a\":\"\xFF\"}", "nul", "{} x"}) {
     const auto r = parse_chat_request(body, ApiLimits{});
