@@ -19,7 +19,7 @@ namespace pd::protocol {
 
 struct ApiLimits {
   int choices_max = 16;  // n, times the number of prompts
-  int prompts_max = 64;
+  int prompts_max = 16;  // each has a choice at least
   int messages_max = 4096;
   int stops_max = 16;
   int stop_bytes_max = 1024;

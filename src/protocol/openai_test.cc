@@ -214,6 +214,9 @@ TEST(OpenAiRequest, CompletionPrompts) {
     EXPECT_EQ(r.error().param, "prompt") << bad;
   }
   EXPECT_EQ(completion(R"("prompt":["a","b","c"],"n":10)").error().param, "n");
+  std::string many = "\"a\"";
+  for (int i = 1; i < 17; ++i) many += ",\"a\"";
+  EXPECT_EQ(completion(fmt::format(R"("prompt":[{}])", many)).error().param, "prompt");
   EXPECT_EQ(completion(R"("prompt":"a","echo":true,"logprobs":1)")->sampling.prompt_logprobs, 1);
   EXPECT_EQ(completion(R"("prompt":"a","best_of":2)").error().param, "best_of");
 }

@@ -76,7 +76,7 @@ def _chat(model):
 
 def _completion(model):
     return {**_common(model),
-            "prompt": {"anyOf": [_PROMPT, {"type": "array", "minItems": 1, "maxItems": 64,
+            "prompt": {"anyOf": [_PROMPT, {"type": "array", "minItems": 1, "maxItems": 16,
                                            "items": _PROMPT}]},
             "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
             "best_of": {"const": 1}, "suffix": _ONLY_NULL}
