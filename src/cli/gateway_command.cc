@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <ctime>
 
 #include "base/log.h"
@@ -132,6 +133,10 @@ int run(const GatewayFlags& flags) {
   const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });
   loop.on_signals({SIGTERM, SIGINT}, [&](int) { gateway->drain(kDrainLimit); });
   loop.run();
+  if (gateway->reads_text()) {
+    gateway->close_log();
+    std::_Exit(0);
+  }
   return 0;
 }
 

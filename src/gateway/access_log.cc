@@ -42,6 +42,11 @@ AccessLog::AccessLog(std::filesystem::path path, UniqueFd file, Metrics& metrics
 
 AccessLog::~AccessLog() { queue_.close(); }
 
+void AccessLog::close() {
+  queue_.close();
+  thread_.join();
+}
+
 void AccessLog::write(std::string line) {
   line += '\n';
   if (!queue_.try_push(std::move(line))) lost_.add();

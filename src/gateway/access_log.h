@@ -22,6 +22,7 @@ class AccessLog {
   ~AccessLog();  // writes what was handed over
 
   void write(std::string line);  // without its end; any thread
+  void close();                  // writes what was handed over; what comes afterwards is lost. Once
 
  private:
   AccessLog(std::filesystem::path path, UniqueFd file, Metrics& metrics);

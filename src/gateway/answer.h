@@ -43,6 +43,7 @@ struct AnswerContext {
 
 // Who asked, when and how, as it was when the request came in.
 struct Arrival {
+  std::string id;  // as the client has it: of the answer, of its line in the access log
   Caller caller;
   Time received;
   std::int64_t unix_ms = 0;

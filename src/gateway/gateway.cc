@@ -70,6 +70,10 @@ Gateway::~Gateway() {
   if (look_) loop_.cancel(*look_);
 }
 
+void Gateway::close_log() {
+  if (access_log_) access_log_->close();
+}
+
 Status Gateway::open_certificate() {
   if (options_.certificate.certificate.empty()) return {};
   auto files = CertificateFiles::open(

@@ -176,7 +176,9 @@ TextWorker::~TextWorker() {
 void TextWorker::run() {
   thread_ = std::jthread([this] {
     while (auto item = queue_.pop()) {
+      working_ = true;
       item->work(!ending_ && *item->wanted);
+      working_ = false;
       waiting_bytes_ -= item->bytes.value();
     }
   });

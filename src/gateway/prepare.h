@@ -59,6 +59,7 @@ class TextWorker {
               std::function<void(bool go)> work);
   // From now on everything that waits is given up. Any thread.
   void give_up() { ending_ = true; }
+  bool working() const { return working_; }  // on something that was begun. Any thread
 
  private:
   struct Item {
@@ -69,7 +70,7 @@ class TextWorker {
   Limits limits_;
   BoundedQueue<Item> queue_;
   std::atomic<Bytes::rep> waiting_bytes_{0};
-  std::atomic<bool> ending_{false};
+  std::atomic<bool> ending_{false}, working_{false};
   std::jthread thread_;
 };
 

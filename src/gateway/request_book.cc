@@ -47,7 +47,8 @@ nlohmann::ordered_json to_json(const RequestEntry& entry) {
   for (std::size_t i = 0; i < record.in_phase.size(); ++i)
     stages[std::string(kStages[i])] = milliseconds(record.in_phase[i]);
   stages["answer"] = milliseconds(entry.total - entry.prepare - record.total());
-  if (entry.status == 0) out["stage"] = kStages[static_cast<std::size_t>(record.phase)];
+  if (entry.status == 0)
+    out["stage"] = entry.preparing ? "prepare" : kStages[static_cast<std::size_t>(record.phase)];
   out["stages_ms"] = std::move(stages);
   out["rejections"] = record.rejections;
   out["hedges"] = record.hedges;

@@ -18,11 +18,12 @@
 namespace pd::gateway {
 
 struct RequestEntry {
-  std::string id;        // as the client has it; empty: refused before it got one
+  std::string id;        // as the client has it
   std::string endpoint;  // "/v1/chat/completions"
   std::string peer;
   Caller caller;
   std::int64_t unix_ms = 0;  // when it was received
+  bool preparing = false;    // its body is being read, and no more is known of it
   bool stream = false;
   int choices = 1;
   std::int64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;

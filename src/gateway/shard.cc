@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <utility>
 
 #include "base/log.h"
@@ -110,6 +109,13 @@ Shard::Shard(net::EventLoop& loop, const ShardContext& context, Shards& siblings
       driver_(loop, http_,
               part_of(options_.dispatcher, options_.loops, seed_of(options_.seed, number)),
               options_.secret, metrics_, shard_label(options_, number)),
+      answer_context_{.loop = &loop,
+                      .driver = &driver_,
+                      .model = context_.model,
+                      .metrics = &answer_metrics_,
+                      .access = &access_,
+                      .book = &book_,
+                      .keep_alive_after = options_.keep_alive_after},
       topology_(loop, http_, options_.controller, options_.secret,
                 [this, number](const protocol::Topology& topology) {
                   if (number == 0)
@@ -151,6 +157,8 @@ void Shard::retire() { server_->stop_accepting(kIdleGrace); }
 void Shard::give_up() {
   text_.give_up();
   tools_.give_up();
+  // Their threads may be busy for longer than there is time.
+  for (const auto& incoming : std::exchange(reading_, {})) incoming->end(shutting_down());
   driver_.cancel_all();
 }
 
@@ -161,7 +169,8 @@ ShardHealth Shard::health() const {
           .topology_revision = topology_.revision(),
           .in_flight = answer_metrics_.in_flight.value(),
           .connections = server_->connections(),
-          .idle = driver_.in_flight() == 0 && preparing_ == 0 && server_->connections() == 0};
+          .idle = driver_.in_flight() == 0 && answer_metrics_.in_flight.value() == 0 &&
+                  server_->connections() == 0};
 }
 
 Metrics::Snapshot Shard::metrics() {
@@ -254,108 +263,61 @@ void Shard::send_health(net::HttpResponse response) {
       });
 }
 
-void Shard::end_early(Incoming& incoming, const ApiError& error, std::vector<net::Header> headers) {
-  if (error.status == 429 && headers.empty()) headers.emplace_back("retry-after", "1");
-  incoming.response.send(error.status, "application/json", to_json(error), headers);
-  answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() - 1);
-  answer_metrics_.rejected.add();
-  RequestEntry entry;
-  entry.endpoint = incoming.arrival.endpoint;
-  entry.peer = incoming.arrival.peer;
-  entry.caller = incoming.arrival.caller;
-  entry.unix_ms = incoming.arrival.unix_ms;
-  entry.prepare = entry.total = loop_.now() - incoming.arrival.received;
-  entry.status = error.status;
-  entry.error_code = error.code.empty() ? error.type : error.code;
-  book_.leave(entry);
-}
-
-void Shard::end_over_limit(Incoming& incoming, const Refusal& refusal) {
-  std::vector<net::Header> headers = access_.headers(incoming.arrival.caller, loop_.now());
-  const auto seconds = static_cast<int>(std::ceil(to_seconds(refusal.retry_after)));
-  headers.emplace_back("retry-after", fmt::format("{}", std::max(1, seconds)));
-  end_early(incoming, refusal.error, std::move(headers));
-}
-
 void Shard::handle_generation(ApiRequest::Kind kind, net::HttpRequest request,
                               net::HttpResponse response) {
-  answer_metrics_.received.add();
-  answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() + 1);
-  auto incoming =
-      std::make_shared<Incoming>(Incoming{.kind = kind,
-                                          .arrival = {.received = request.received,
-                                                      .unix_ms = unix_milliseconds(),
-                                                      .endpoint = std::string(request.path()),
-                                                      .peer = request.peer},
-                                          .response = std::move(response)});
-  if (draining_) return end_early(*incoming, shutting_down());
+  Arrival arrival{
+      .id = (kind == ApiRequest::Kind::kChat ? "chatcmpl-" : "cmpl-") + to_string(next_id()),
+      .received = request.received,
+      .unix_ms = unix_milliseconds(),
+      .endpoint = std::string(request.path()),
+      .peer = request.peer};
+  const auto incoming =
+      std::make_shared<Incoming>(answer_context_, kind, std::move(arrival), std::move(response));
+  if (draining_) return incoming->end(shutting_down());
   auto caller = access_.authenticate(request);
-  if (!caller) return end_early(*incoming, caller.error());
-  incoming->arrival.caller = std::move(*caller);
-  if (const auto refusal = access_.admit(incoming->arrival.caller, loop_.now()))
-    return end_over_limit(*incoming, *refusal);
-  if (request.body.size() <= kPreparedAtOnce) {
-    return answer(std::move(*incoming), prepare(kind, request.body, prepare_, unix_seconds(),
-                                                incoming->arrival.caller.salt));
-  }
-  ++preparing_;
-  incoming->wanted = std::make_shared<std::atomic<bool>>(true);
-  incoming->response.on_close([wanted = incoming->wanted] { *wanted = false; });
-  auto body = std::make_shared<std::string>(std::move(request.body));
-  const Bytes bytes(static_cast<Bytes::rep>(body->size()));
-  const bool queued = text_.submit(bytes, incoming->wanted, [this, body, incoming](bool go) {
-    const bool late = SteadyTime::now() >= incoming->arrival.received + options_.ttft_limit;
-    auto prepared = std::make_shared<protocol::ApiResult<PreparedRequest>>(
-        go && !late ? prepare(incoming->kind, *body, prepare_, unix_seconds(),
-                              incoming->arrival.caller.salt)
-                    : std::unexpected(go ? too_many_texts() : shutting_down()));
-    loop_.post([this, incoming, prepared] {
-      --preparing_;
-      answer(std::move(*incoming), std::move(*prepared));
-    });
-  });
-  if (queued) return;
-  --preparing_;
-  access_.release(incoming->arrival.caller);
-  end_early(*incoming, too_many_texts());
+  if (!caller) return incoming->end(caller.error());
+  if (!incoming->admit(std::move(*caller))) return;
+  if (request.body.size() > kPreparedAtOnce) return read(incoming, std::move(request.body));
+  answer(*incoming,
+         prepare(kind, request.body, prepare_, unix_seconds(), incoming->arrival().caller.salt));
 }
 
-void Shard::answer(Incoming incoming, protocol::ApiResult<PreparedRequest> prepared) {
-  const Caller& caller = incoming.arrival.caller;
-  const auto over = [&] { access_.release(caller); };
-  if (!incoming.response.open()) {
-    over();
-    answer_metrics_.in_flight.set(answer_metrics_.in_flight.value() - 1);
-    return answer_metrics_.cancelled.add();
-  }
-  if (!prepared) {
-    over();
-    return end_early(incoming, prepared.error());
-  }
+void Shard::read(const std::shared_ptr<Incoming>& incoming, std::string body) {
+  const Arrival& arrival = incoming->arrival();
+  reading_.insert(incoming);
+  incoming->wait(arrival.received + options_.ttft_limit, too_many_texts());
+  const Bytes bytes(static_cast<Bytes::rep>(body.size()));
+  const auto work = [this, incoming, kind = incoming->kind(), salt = arrival.caller.salt,
+                     text = std::make_shared<std::string>(std::move(body))](bool go) {
+    auto prepared = std::make_shared<protocol::ApiResult<PreparedRequest>>(
+        go ? prepare(kind, *text, prepare_, unix_seconds(), salt)
+           : std::unexpected(shutting_down()));
+    loop_.post([this, incoming, prepared] {
+      reading_.erase(incoming);
+      answer(*incoming, std::move(*prepared));
+    });
+  };
+  if (text_.submit(bytes, incoming->wanted(), work)) return;
+  reading_.erase(incoming);
+  incoming->end(too_many_texts());
+}
+
+void Shard::answer(Incoming& incoming, protocol::ApiResult<PreparedRequest> prepared) {
+  if (incoming.over()) return;
+  if (!prepared) return incoming.end(prepared.error());
   Tokens prompts;
   for (const auto& prompt : prepared->prompts)
     prompts += Tokens(static_cast<std::int64_t>(prompt->size()));
-  if (const auto refusal = access_.admit_tokens(caller, prompts, loop_.now())) {
-    over();
-    return end_over_limit(incoming, *refusal);
-  }
+  if (!incoming.admit_tokens(prompts)) return;
   protocol::AnswerIdentity identity;
-  identity.kind = incoming.kind;
-  identity.id =
-      (incoming.kind == ApiRequest::Kind::kChat ? "chatcmpl-" : "cmpl-") + to_string(next_id());
+  identity.kind = incoming.kind();
+  identity.id = incoming.arrival().id;
   identity.model = options_.model_name;
   identity.created = unix_seconds();
-  const AnswerContext context{.loop = &loop_,
-                              .driver = &driver_,
-                              .model = context_.model,
-                              .metrics = &answer_metrics_,
-                              .access = &access_,
-                              .book = &book_,
-                              .keep_alive_after = context_.options->keep_alive_after};
-  const Time received = incoming.arrival.received;
+  const Time received = incoming.arrival().received;
   const auto running =
-      std::make_shared<Answer>(context, std::move(*prepared), std::move(identity),
-                               std::move(incoming.response), std::move(incoming.arrival));
+      std::make_shared<Answer>(answer_context_, std::move(*prepared), std::move(identity),
+                               incoming.pass_on(), incoming.arrival());
   running->start([this] { return next_id(); }, [this] { return rng_.next(); },
                  {received + options_.ttft_limit, received + options_.request_limit});
 }

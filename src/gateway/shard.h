@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "gateway/access_log.h"
 #include "gateway/answer.h"
 #include "gateway/gateway_options.h"
+#include "gateway/incoming.h"
 #include "gateway/leg_driver.h"
 #include "gateway/prepare.h"
 #include "gateway/request_book.h"
@@ -73,19 +75,14 @@ class Shard {
   // Another process has the listening sockets: what comes on connections that stand is served.
   void retire();
   void give_up();  // ends what is still in flight with an error that says so
+  // A text that nobody may wait for any more is still being worked on. Any thread.
+  bool reads_text() const { return text_.working() || tools_.working(); }
 
   ShardHealth health() const;
   Metrics::Snapshot metrics();
   const RequestBook& book() const { return book_; }
 
  private:
-  // A request for an answer, on its way from the door to its Answer.
-  struct Incoming {
-    protocol::ApiRequest::Kind kind;
-    Arrival arrival;
-    net::HttpResponse response;
-    std::shared_ptr<std::atomic<bool>> wanted;  // false: its client has left
-  };
   struct DoorMetrics {
     explicit DoorMetrics(Metrics& metrics);
     Gauge open;
@@ -94,11 +91,8 @@ class Shard {
   void handle(net::HttpRequest request, net::HttpResponse response);
   void handle_generation(protocol::ApiRequest::Kind kind, net::HttpRequest request,
                          net::HttpResponse response);
-  void answer(Incoming incoming, protocol::ApiResult<PreparedRequest> prepared);
-  // It ends before it has an Answer.
-  void end_early(Incoming& incoming, const protocol::ApiError& error,
-                 std::vector<net::Header> headers = {});
-  void end_over_limit(Incoming& incoming, const Refusal& refusal);
+  void read(const std::shared_ptr<Incoming>& incoming, std::string body);
+  void answer(Incoming& incoming, protocol::ApiResult<PreparedRequest> prepared);
   void handle_text(net::HttpRequest request, net::HttpResponse response, bool tokenizing);
   void send_metrics(net::HttpResponse response);
   void send_health(net::HttpResponse response);
@@ -118,11 +112,12 @@ class Shard {
   PrepareContext prepare_;
   net::HttpClient http_;
   LegDriver driver_;
+  const AnswerContext answer_context_;
   TopologyWatch topology_;
   std::unique_ptr<net::HttpServer> server_;
   // Bodies of /tokenize and /detokenize may take seconds: no request for an answer waits for them.
   TextWorker text_, tools_;
-  std::size_t preparing_ = 0;
+  std::set<std::shared_ptr<Incoming>> reading_;  // their texts are with a thread
   bool draining_ = false;
   bool instances_known_ = false;
 };

@@ -1,6 +1,7 @@
 // The shards of one gateway and the threads that run their loops; questions to all of them.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <functional>
@@ -29,6 +30,11 @@ class Shards {
 
   std::size_t count() const { return shards_.size(); }
   std::uint16_t port() const { return shards_.front().shard->port(); }
+
+  // Any thread.
+  bool reads_text() const {
+    return std::ranges::any_of(shards_, [](const Member& m) { return m.shard->reads_text(); });
+  }
 
   // Runs `work` for each shard on its loop. Any thread.
   void each(const std::function<void(Shard&)>& work);

@@ -1,0 +1,110 @@
+#include "gateway/incoming.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace pd::gateway {
+
+using protocol::ApiError;
+
+Incoming::Incoming(const AnswerContext& context, protocol::ApiRequest::Kind kind, Arrival arrival,
+                   net::HttpResponse response)
+    : context_(context), kind_(kind), arrival_(std::move(arrival)), response_(std::move(response)) {
+  context_.metrics->received.add();
+  context_.metrics->in_flight.set(context_.metrics->in_flight.value() + 1);
+}
+
+bool Incoming::admit(Caller caller) {
+  arrival_.caller = std::move(caller);
+  const auto refusal = context_.access->admit(arrival_.caller, context_.loop->now());
+  if (refusal) return end_over_limit(*refusal), false;
+  admitted_ = true;
+  return true;
+}
+
+bool Incoming::admit_tokens(Tokens prompts) {
+  const auto refusal =
+      context_.access->admit_tokens(arrival_.caller, prompts, context_.loop->now());
+  if (refusal) end_over_limit(*refusal);
+  return !refusal;
+}
+
+void Incoming::wait(Time limit, const ApiError& late) {
+  const std::weak_ptr<Incoming> weak = weak_from_this();
+  timer_ = context_.loop->call_at(limit, [weak, late] {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->timer_.reset();
+    self->end(late);
+  });
+  response_->on_close([weak] {
+    if (const auto self = weak.lock()) self->close(499, "client_left", &AnswerMetrics::cancelled);
+  });
+  context_.book->enter(arrival_.id, shared_from_this());
+}
+
+void Incoming::end(const ApiError& error) { finish(error, {}, &AnswerMetrics::rejected); }
+
+void Incoming::end_over_limit(const Refusal& refusal) {
+  finish(refusal.error, refusal.retry_after, &AnswerMetrics::rejected);
+}
+
+void Incoming::cancel() {
+  finish({503, "server_error", "an operator of this server ended the request", "",
+          "cancelled_by_operator"},
+         {}, &AnswerMetrics::failed);
+}
+
+void Incoming::finish(const ApiError& error, std::optional<Duration> retry_after,
+                      Counter AnswerMetrics::* counter) {
+  if (over()) return;
+  std::vector<net::Header> headers =
+      context_.access->headers(arrival_.caller, context_.loop->now());
+  if (error.status == 429) {
+    const double seconds = std::ceil(to_seconds(retry_after.value_or(Duration{})));
+    headers.emplace_back("retry-after", fmt::format("{}", std::max(1, static_cast<int>(seconds))));
+  }
+  if (response_->open()) {
+    response_->send(error.status, "application/json", to_json(error), headers);
+    return close(error.status, error.code.empty() ? error.type : error.code, counter);
+  }
+  close(499, "client_left", &AnswerMetrics::cancelled);
+}
+
+void Incoming::close(int status, const std::string& code, Counter AnswerMetrics::* counter) {
+  if (over()) return;
+  RequestEntry ended = entry();
+  ended.status = status;
+  ended.error_code = code;
+  response_.reset();
+  *wanted_ = false;
+  if (timer_) context_.loop->cancel(*std::exchange(timer_, std::nullopt));
+  if (admitted_) context_.access->release(arrival_.caller);
+  (context_.metrics->*counter).add();
+  context_.metrics->in_flight.set(context_.metrics->in_flight.value() - 1);
+  context_.book->leave(ended);
+}
+
+net::HttpResponse Incoming::pass_on() {
+  if (timer_) context_.loop->cancel(*std::exchange(timer_, std::nullopt));
+  net::HttpResponse response = std::move(*response_);
+  response_.reset();
+  return response;
+}
+
+RequestEntry Incoming::entry() const {
+  RequestEntry out;
+  out.id = arrival_.id;
+  out.endpoint = arrival_.endpoint;
+  out.peer = arrival_.peer;
+  out.caller = arrival_.caller;
+  out.unix_ms = arrival_.unix_ms;
+  out.preparing = true;
+  out.prepare = out.total = context_.loop->now() - arrival_.received;
+  return out;
+}
+
+}  // namespace pd::gateway
