@@ -214,6 +214,33 @@ TEST_F(HttpServerPeers, SlowReadersTogetherAreBounded) {
   EXPECT_EQ(holdings_->unsent_bytes, 0U);
 }
 
+// The same for answers that are there at once.
+TEST_F(HttpServerPeers, WholeAnswersOfSlowReadersTogetherAreBounded) {
+  constexpr std::size_t kAnswer = 8 * 1024 * 1024;  // more than the sockets' buffers hold
+  HttpLimits limits;
+  limits.write_buffer_max = Bytes(1024 * 1024);
+  limits.write_buffers_max = Bytes(2 * kAnswer);
+  serve_and_keep(limits);
+  std::vector<RawSocket> readers(8);
+  for (RawSocket& reader : readers) {
+    reader.set_receive_buffer(4096);
+    reader.connect(port_);
+    reader.send(kGet);
+    arrival();
+    on_loop([&] { kept_.back().send(200, "text/plain", std::string(kAnswer, 'x')); });
+  }
+  std::size_t together = SIZE_MAX;
+  int left = 0;
+  on_loop([&] {
+    together = holdings_->unsent_bytes;
+    left = server_->connections();
+  });
+  // How much the sockets hold is the kernel's choice, and with it how many readers are left.
+  EXPECT_LE(together, 3 * kAnswer);
+  EXPECT_GE(left, 2);
+  EXPECT_LT(left, 8);
+}
+
 TEST_F(HttpServerPeers, ABurstInOneTurnIsNotASlowReader) {
   HttpLimits limits;
   limits.write_buffer_max = Bytes(16 * 1024);

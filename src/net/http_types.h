@@ -44,7 +44,7 @@ struct HttpLimits {
   // that our own clients let go first.
   Duration idle_timeout{std::chrono::seconds(75)};
   // A streamed response whose reader is slow: bytes we hold for it before it is cut. A whole
-  // response (HttpResponse::send) may be larger.
+  // response (HttpResponse::send) may be larger, while there is room for it in write_buffers_max.
   Bytes write_buffer_max{1024 * 1024};
   // Of all slow readers, together; above it one is cut at a sixteenth of write_buffer_max.
   Bytes write_buffers_max{256 * 1024 * 1024};

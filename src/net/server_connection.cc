@@ -251,9 +251,13 @@ void ServerConnection::schedule_pump() {
 bool ServerConnection::too_slow() const {
   const HttpLimits& limits = context_->limits;
   auto bytes_max = static_cast<std::size_t>(limits.write_buffer_max.value());
-  const auto together_max = static_cast<std::size_t>(limits.write_buffers_max.value());
-  if (context_->holdings->unsent_bytes > together_max) bytes_max /= 16;
+  if (over_budget()) bytes_max /= 16;
   return unsent() > bytes_max;
+}
+
+bool ServerConnection::over_budget() const {
+  return context_->holdings->unsent_bytes >
+         static_cast<std::size_t>(context_->limits.write_buffers_max.value());
 }
 
 // Costs nothing while the reader keeps up.
@@ -304,6 +308,9 @@ void ServerConnection::pump() {
   if (unsent() > 0 && write_progress_ == Time{}) write_progress_ = loop_.now();
   if (!flush()) return close(/*reset=*/false, /*tell_handler=*/true);
   count_unsent(unsent());
+  // A whole response was taken without a look at its size; together they have the streams' bound.
+  if (phase_ == Phase::kFlushing && over_budget() && too_slow())
+    return close(/*reset=*/true, /*tell_handler=*/false);
   if (unsent() == 0) {
     write_progress_ = Time{};
     if (phase_ == Phase::kFlushing) return response_flushed();

@@ -78,6 +78,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void cut_later();
   std::size_t unsent() const { return out_.size() - out_sent_; }
   bool too_slow() const;
+  bool over_budget() const;  // what all slow readers together may leave unsent
 
   void shake_hands();
   void on_readable();
