@@ -19,6 +19,8 @@ class ChunkedBody {
   // bytes, inside the input. After kEnd and kFailed no more input is taken.
   Event next(std::string_view& input);
   std::string_view data() const { return data_; }
+  // Bytes that the chunk in hand says it has, and that have not been handed out.
+  std::uint64_t promised() const { return left_; }
   const HttpProblem& problem() const { return problem_; }
 
   // Bounds on what is not body: a chunk's head line, all extensions of one body, all trailers.

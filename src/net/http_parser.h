@@ -57,6 +57,7 @@ class RequestParser {
   bool set_target(std::string_view target);
   void end_head();
   bool check_host();
+  bool check_coding();
   bool check_expectation();
   void read_body(std::string_view& input);
   void fail(int status, std::string message);

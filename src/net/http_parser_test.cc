@@ -255,6 +255,18 @@ TEST(RequestParser, KeepsItsLimits) {
   EXPECT_EQ(status(with_fields("Content-Length: 9000000000000000000\r\n")), 413);
   EXPECT_EQ(status(with_fields("Transfer-Encoding: chunked\r\n") + "6\r\n012345\r\n5\r\n01234\r\n"),
             413);
+  // A chunk's size alone is enough, as a Content-Length is.
+  EXPECT_EQ(status(with_fields("Transfer-Encoding: chunked\r\n") + "b\r\n"), 413);
+  EXPECT_EQ(status(with_fields("Transfer-Encoding: chunked\r\n") + "6\r\n012345\r\n5\r\n"), 413);
+}
+
+TEST(RequestParser, BodiesAreNotCompressed) {
+  const auto status = [](const std::string& coding) {
+    return parse_all(with_fields("Content-Encoding: " + coding + "\r\n"), {}).status;
+  };
+  EXPECT_EQ(status("gzip"), 415);
+  EXPECT_EQ(status("identity, br"), 415);
+  EXPECT_EQ(status("Identity"), 0);
 }
 
 // --- properties ----------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ void RequestParser::end_head() {
     return fail(413,
                 fmt::format("the request body is over {} bytes", limits_->body_bytes_max.value()));
   }
-  if (!check_expectation()) return;
+  if (!check_coding() || !check_expectation()) return;
   request_.body.reserve(static_cast<std::size_t>(std::min(body_left_, kBodyReserveMax)));
   state_ = chunked_ || body_left_ > 0 ? State::kBody : State::kComplete;
 }
@@ -155,6 +155,16 @@ bool RequestParser::check_host() {
       return false;
     }
     if (!authority_.empty()) host->second = authority_;
+  }
+  return true;
+}
+
+bool RequestParser::check_coding() {
+  for (const auto& [name, value] : request_.headers) {
+    if (name != "content-encoding" || value.empty() || equal_ignoring_case(value, "identity"))
+      continue;
+    fail(415, "bodies are read as they are, not compressed: leave Content-Encoding out");
+    return false;
   }
   return true;
 }
@@ -183,13 +193,16 @@ void RequestParser::read_body(std::string_view& input) {
     return;
   }
   const auto body_max = static_cast<std::size_t>(limits_->body_bytes_max.value());
-  switch (chunks_.next(input)) {
+  const ChunkedBody::Event event = chunks_.next(input);
+  const bool data = event == ChunkedBody::Event::kData;
+  const std::uint64_t more = chunks_.promised() + (data ? chunks_.data().size() : 0);
+  // What a chunk announces is refused before it is sent.
+  if (event != ChunkedBody::Event::kFailed && more > body_max - request_.body.size())
+    return fail(413, fmt::format("the request body is over {} bytes", body_max));
+  switch (event) {
     case ChunkedBody::Event::kMore:
       return;
     case ChunkedBody::Event::kData:
-      if (chunks_.data().size() > body_max - request_.body.size()) {
-        return fail(413, fmt::format("the request body is over {} bytes", body_max));
-      }
       request_.body.append(chunks_.data());
       return;
     case ChunkedBody::Event::kEnd:
