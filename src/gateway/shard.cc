@@ -177,6 +177,12 @@ Metrics::Snapshot Shard::metrics() {
   door_metrics_.open.set(server_->connections());
   const auto refused = static_cast<double>(server_->connections_refused());
   door_metrics_.refused.add(refused - door_metrics_.refused.value());
+  for (const auto& [status, count] : server_->requests_refused()) {
+    const Counter told =
+        metrics_.counter("pdserve_http_refused_total", "requests that were no request to serve",
+                         {{"status", std::to_string(status)}});
+    told.add(static_cast<double>(count) - told.value());
+  }
   return metrics_.snapshot();
 }
 

@@ -206,6 +206,9 @@ HttpServer::~HttpServer() {
 std::uint16_t HttpServer::port() const { return impl_->port; }
 int HttpServer::connections() const { return static_cast<int>(impl_->context->connections.size()); }
 std::uint64_t HttpServer::connections_refused() const { return impl_->refused; }
+const std::map<int, std::uint64_t>& HttpServer::requests_refused() const {
+  return impl_->context->refused;
+}
 void HttpServer::start_accepting() { impl_->arm_all(); }
 void HttpServer::use_tls(std::shared_ptr<const TlsServerContext> tls) {
   impl_->context->tls = std::move(tls);

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -107,6 +108,8 @@ class HttpServer {
   // Connections not served: over connections_max or out of descriptors; answered with 503 if that
   // was possible.
   std::uint64_t connections_refused() const;
+  // Requests that no handler saw, by the status they were answered with.
+  const std::map<int, std::uint64_t>& requests_refused() const;
   void start_accepting();
   // A renewed certificate, for connections from here on. Only for a server that was made with one.
   void use_tls(std::shared_ptr<const TlsServerContext> tls);

@@ -34,6 +34,16 @@ TEST_F(HttpServerTest, AnswersGarbageWithAJsonErrorAndCloses) {
   EXPECT_TRUE(answer_to(port_, "GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 400 "));
 }
 
+TEST_F(HttpServerTest, WhatNoHandlerSeesIsCounted) {
+  serve(answer_ok);
+  answer_to(port_, "GET /\r\n\r\n");
+  answer_to(port_, "GET / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\n\r\n");
+  answer_to(port_, "nothing\r\n\r\n");
+  std::map<int, std::uint64_t> refused;
+  on_loop([&] { refused = server_->requests_refused(); });
+  EXPECT_EQ(refused, (std::map<int, std::uint64_t>{{400, 2}, {415, 1}}));
+}
+
 TEST_F(HttpServerTest, AClientStillSendingABodyTooLargeReadsThe413) {
   HttpLimits limits;
   limits.body_bytes_max = Bytes(1000);

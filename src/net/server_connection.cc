@@ -221,6 +221,7 @@ void ServerConnection::probe_peer() {
 
 // Answers what is no request that a handler could see, and ends the connection.
 void ServerConnection::refuse(const HttpProblem& problem) {
+  ++context_->refused[problem.status];
   const std::string body = error_body(problem.status, problem.message);
   std::string answer;
   append_response_head(answer, {.status = problem.status,

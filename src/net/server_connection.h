@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -48,6 +49,7 @@ struct ServerContext {
   // All reads go through this one buffer: an idle connection holds none.
   std::vector<char> read_buffer = std::vector<char>(64 * 1024);
   HttpDate date;
+  std::map<int, std::uint64_t> refused;  // by status: HttpServer::requests_refused()
   // Once the server ends: no connection is accepted, and each that stands ends with the response
   // that says so, or when it has been idle for `idle_grace`.
   struct Stop {
