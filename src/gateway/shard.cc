@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <utility>
 
 #include "base/log.h"
@@ -167,7 +168,7 @@ ShardHealth Shard::health() const {
           .draining = draining_,
           .controller_answers = topology_.connected(),
           .topology_revision = topology_.revision(),
-          .in_flight = answer_metrics_.in_flight.value(),
+          .in_flight = std::llround(answer_metrics_.in_flight.value()),
           .connections = server_->connections(),
           .idle = driver_.in_flight() == 0 && answer_metrics_.in_flight.value() == 0 &&
                   server_->connections() == 0};
