@@ -43,14 +43,14 @@ Result<nlohmann::ordered_json> ask(const CtlFlags& flags, const char* method, st
                answer->status == 401 ? "--key-file: not this gateway's key" : why);
 }
 
-// Ids are letters, digits and dashes; anything else would change the path.
-Result<std::string> request_path(const std::string& id) {
+// A client's own id may have any visible character.
+std::string request_path(const std::string& id) {
+  std::string path = "/admin/v1/requests/";
   for (const char c : id) {
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-')
-      return error(ErrorCode::kInvalidArgument,
-                   "a request's id is what its answer calls \"id\": cmpl-... or chatcmpl-...");
+    const auto byte = static_cast<unsigned char>(c);
+    path += std::isalnum(byte) != 0 || c == '-' ? std::string(1, c) : fmt::format("%{:02X}", byte);
   }
-  return "/admin/v1/requests/" + id;
+  return path;
 }
 
 void print_requests(const nlohmann::ordered_json& body) {
@@ -76,9 +76,7 @@ int requests(const CtlFlags& flags) {
 }
 
 int one(const CtlFlags& flags, const char* method) {
-  auto path = request_path(flags.id);
-  if (!path) return fail(path.error());
-  const auto body = ask(flags, method, std::move(*path));
+  const auto body = ask(flags, method, request_path(flags.id));
   if (!body) return fail(body.error());
   tell("{}\n", body->dump(2));
   return 0;
@@ -115,10 +113,12 @@ Command add_ctl(CLI::App& root) {
   add("requests", "every request that is being served", [flags] { return requests(*flags); });
   CLI::App* where = add("where", "one request: where it is, and where its time went",
                         [flags] { return one(*flags, "GET"); });
-  where->add_option("ID", flags->id, "the id in its answer")->required();
+  where->add_option("ID", flags->id, "the id in its answer, or the X-Request-Id it was sent with")
+      ->required();
   CLI::App* cancel = add("cancel", "ends a request; its client is told so",
                          [flags] { return one(*flags, "DELETE"); });
-  cancel->add_option("ID", flags->id, "the id in its answer")->required();
+  cancel->add_option("ID", flags->id, "the id in its answer, or the X-Request-Id it was sent with")
+      ->required();
   add("tenants", "limits, and what is left of them",
       [flags] { return plain(*flags, "GET", "/admin/v1/tenants"); });
   add("drain", "no new requests; the gateway ends when the last one has",

@@ -140,8 +140,7 @@ void Answer::on_prefilled(std::size_t index, const protocol::Prefilled& prefille
 
 void Answer::open_stream() {
   if (std::exchange(stream_open_, true)) return;
-  std::vector<net::Header> headers =
-      context_.access->headers(arrival_.caller, context_.loop->now());
+  std::vector<net::Header> headers = this->headers();
   headers.emplace_back("cache-control", "no-cache");
   headers.emplace_back("x-accel-buffering", "no");
   response_.start(200, "text/event-stream; charset=utf-8", headers);
@@ -288,7 +287,7 @@ void Answer::complete() {
           {static_cast<int>(i), text + choice.text, std::move(logprobs), choice.finish});
     }
     response_.send(200, "application/json", protocol::render_answer(identity_, finished, usage()),
-                   context_.access->headers(arrival_.caller, now));
+                   headers());
   }
   const protocol::Usage used = usage();
   AnswerMetrics& m = *context_.metrics;
@@ -310,8 +309,7 @@ void Answer::fail(const ApiError& error, Counter AnswerMetrics::* counter) {
     write(protocol::StreamRenderer::error_event(error));
     response_.end();
   } else {
-    std::vector<net::Header> headers =
-        context_.access->headers(arrival_.caller, context_.loop->now());
+    std::vector<net::Header> headers = this->headers();
     if (error.status == 429) {
       const double wait = std::ceil(to_seconds(context_.driver->expected_wait()));
       headers.emplace_back("retry-after",
@@ -327,6 +325,10 @@ void Answer::cancel_all() {
   for (const Choice& choice : choices_) {
     if (choice.running) context_.driver->cancel(choice.id);
   }
+}
+
+std::vector<net::Header> Answer::headers() const {
+  return answer_headers(*context_.access, arrival_, context_.loop->now());
 }
 
 void Answer::close(Counter AnswerMetrics::* counter, int status, const std::string& error_code) {
@@ -346,11 +348,7 @@ RequestEntry Answer::entry() const {
   const Time now = context_.loop->now();
   const protocol::Usage used = usage();
   RequestEntry out;
-  out.id = identity_.id;
-  out.endpoint = arrival_.endpoint;
-  out.peer = arrival_.peer;
-  out.caller = arrival_.caller;
-  out.unix_ms = arrival_.unix_ms;
+  describe(arrival_, out);
   out.stream = request_.api.stream;
   out.choices = static_cast<int>(choices_.size());
   out.prompt_tokens = used.prompt_tokens;

@@ -11,6 +11,7 @@
 
 #include "base/metrics.h"
 #include "base/time.h"
+#include "gateway/arrival.h"
 #include "gateway/leg_driver.h"
 #include "gateway/prepare.h"
 #include "gateway/request_book.h"
@@ -41,16 +42,6 @@ struct AnswerContext {
   Duration keep_alive_after{};  // a stream that is silent for so long says that it lives
 };
 
-// Who asked, when and how, as it was when the request came in.
-struct Arrival {
-  std::string id;  // as the client has it: of the answer, of its line in the access log
-  Caller caller;
-  Time received;
-  std::int64_t unix_ms = 0;
-  std::string endpoint;
-  std::string peer;
-};
-
 class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
  public:
   // The caller's admission is released when it has ended.
@@ -62,6 +53,7 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
              const std::function<std::uint64_t()>& next_seed, const policy::Deadlines& deadlines);
 
   RequestEntry entry() const override;
+  const std::string& client_id() const override { return arrival_.client_id; }
   void cancel() override;
 
  private:
@@ -91,6 +83,7 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
   void fail(const protocol::ApiError& error, Counter AnswerMetrics::* counter);
   void complete();
   void cancel_all();
+  std::vector<net::Header> headers() const;
   void close(Counter AnswerMetrics::* counter, int status, const std::string& error_code = "");
   std::string render_logprobs(Choice& choice, const std::vector<protocol::TokenLogprobs>& tokens,
                               bool with_echo) const;

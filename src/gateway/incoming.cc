@@ -1,9 +1,5 @@
 #include "gateway/incoming.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
-#include <cmath>
 #include <utility>
 
 namespace pd::gateway {
@@ -20,9 +16,9 @@ Incoming::Incoming(const AnswerContext& context, protocol::ApiRequest::Kind kind
 bool Incoming::admit(Caller caller) {
   arrival_.caller = std::move(caller);
   const auto refusal = context_.access->admit(arrival_.caller, context_.loop->now());
-  if (refusal) return end_over_limit(*refusal), false;
-  admitted_ = true;
-  return true;
+  admitted_ = !refusal;
+  if (refusal) end_over_limit(*refusal);
+  return admitted_;
 }
 
 bool Incoming::admit_tokens(Tokens prompts) {
@@ -58,15 +54,11 @@ void Incoming::cancel() {
          {}, &AnswerMetrics::failed);
 }
 
-void Incoming::finish(const ApiError& error, std::optional<Duration> retry_after,
-                      Counter AnswerMetrics::* counter) {
+void Incoming::finish(const ApiError& error, Duration wait, Counter AnswerMetrics::* counter) {
   if (over()) return;
-  std::vector<net::Header> headers =
-      context_.access->headers(arrival_.caller, context_.loop->now());
-  if (error.status == 429) {
-    const double seconds = std::ceil(to_seconds(retry_after.value_or(Duration{})));
-    headers.emplace_back("retry-after", fmt::format("{}", std::max(1, static_cast<int>(seconds))));
-  }
+  const Time now = context_.loop->now();
+  std::vector<net::Header> headers = answer_headers(*context_.access, arrival_, now);
+  if (error.status == 429) headers.push_back(retry_after(wait));
   if (response_->open()) {
     response_->send(error.status, "application/json", to_json(error), headers);
     return close(error.status, error.code.empty() ? error.type : error.code, counter);
@@ -97,11 +89,7 @@ net::HttpResponse Incoming::pass_on() {
 
 RequestEntry Incoming::entry() const {
   RequestEntry out;
-  out.id = arrival_.id;
-  out.endpoint = arrival_.endpoint;
-  out.peer = arrival_.peer;
-  out.caller = arrival_.caller;
-  out.unix_ms = arrival_.unix_ms;
+  describe(arrival_, out);
   out.preparing = true;
   out.prepare = out.total = context_.loop->now() - arrival_.received;
   return out;

@@ -43,12 +43,12 @@ class Incoming : public OpenRequest, public std::enable_shared_from_this<Incomin
   net::HttpResponse pass_on();
 
   RequestEntry entry() const override;
+  const std::string& client_id() const override { return arrival_.client_id; }
   void cancel() override;
 
  private:
   void end_over_limit(const Refusal& refusal);
-  void finish(const protocol::ApiError& error, std::optional<Duration> retry_after,
-              Counter AnswerMetrics::* counter);
+  void finish(const protocol::ApiError& error, Duration wait, Counter AnswerMetrics::* counter);
   void close(int status, const std::string& code, Counter AnswerMetrics::* counter);
 
   const AnswerContext context_;

@@ -3,6 +3,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -24,9 +25,21 @@ std::string iso_time(std::int64_t unix_ms) {
 
 }  // namespace
 
+void describe(const Arrival& arrival, RequestEntry& out) {
+  out.id = arrival.id;
+  out.client_id = arrival.client_id;
+  out.trace_id = arrival.trace_id;
+  out.endpoint = arrival.endpoint;
+  out.peer = arrival.peer;
+  out.caller = arrival.caller;
+  out.unix_ms = arrival.unix_ms;
+}
+
 nlohmann::ordered_json to_json(const RequestEntry& entry) {
   const policy::RequestRecord& record = entry.record;
   nlohmann::ordered_json out{{"time", iso_time(entry.unix_ms)}, {"id", entry.id}};
+  if (!entry.client_id.empty()) out["client_id"] = entry.client_id;
+  if (!entry.trace_id.empty()) out["trace_id"] = entry.trace_id;
   if (!entry.caller.tenant_name.empty()) {
     out["tenant"] = entry.caller.tenant_name;
     out["key"] = entry.caller.key;
@@ -75,7 +88,10 @@ void RequestBook::leave(const RequestEntry& entry) {
 
 std::shared_ptr<OpenRequest> RequestBook::find(const std::string& id) const {
   const auto it = open_.find(id);
-  return it == open_.end() ? nullptr : it->second;
+  if (it != open_.end()) return it->second;
+  const auto theirs = std::ranges::find_if(
+      open_, [&id](const auto& open) { return open.second->client_id() == id; });
+  return id.empty() || theirs == open_.end() ? nullptr : theirs->second;
 }
 
 std::vector<std::shared_ptr<OpenRequest>> RequestBook::all() const {

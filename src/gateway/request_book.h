@@ -12,14 +12,16 @@
 #include <vector>
 
 #include "base/time.h"
-#include "gateway/access.h"
+#include "gateway/arrival.h"
 #include "policy/request_record.h"
 
 namespace pd::gateway {
 
 struct RequestEntry {
-  std::string id;        // as the client has it
-  std::string endpoint;  // "/v1/chat/completions"
+  std::string id;         // as the client has it
+  std::string client_id;  // the client's own; empty: none
+  std::string trace_id;   // W3C; empty: none
+  std::string endpoint;   // "/v1/chat/completions"
   std::string peer;
   Caller caller;
   std::int64_t unix_ms = 0;  // when it was received
@@ -38,6 +40,9 @@ struct RequestEntry {
   std::string error_code;  // of an error object, also of one inside a stream
 };
 
+// What is known of it as it comes in.
+void describe(const Arrival& arrival, RequestEntry& out);
+
 // One line; times in milliseconds.
 nlohmann::ordered_json to_json(const RequestEntry& entry);
 
@@ -46,6 +51,7 @@ class OpenRequest {
  public:
   virtual ~OpenRequest() = default;
   virtual RequestEntry entry() const = 0;
+  virtual const std::string& client_id() const = 0;
   virtual void cancel() = 0;  // by an operator: its client gets an error that says so
 };
 
@@ -58,6 +64,7 @@ class RequestBook {
   // It has ended.
   void leave(const RequestEntry& entry);
 
+  // By its id, or by its client's own: of several the first by id.
   std::shared_ptr<OpenRequest> find(const std::string& id) const;
   std::vector<std::shared_ptr<OpenRequest>> all() const;
 

@@ -40,6 +40,7 @@ TEST(RequestEntry, IsOneLineWhoseStagesSumToTheWhole) {
   EXPECT_FALSE(json.contains("tenant"));
   EXPECT_FALSE(json.contains("stage")) << "it has ended";
   EXPECT_FALSE(json.contains("error"));
+  EXPECT_FALSE(json.contains("client_id"));
   double sum = 0;
   EXPECT_EQ(json["stages_ms"]["answer"], 1);
   for (const auto& [stage, ms] : json["stages_ms"].items()) sum += ms.get<double>();
@@ -50,7 +51,11 @@ TEST(RequestEntry, IsOneLineWhoseStagesSumToTheWhole) {
 class Fake : public OpenRequest {
  public:
   RequestEntry entry() const override { return {.id = "a"}; }
+  const std::string& client_id() const override { return theirs_; }
   void cancel() override {}
+
+ private:
+  std::string theirs_ = "theirs";
 };
 
 TEST(RequestBook, HasWhatIsOpenAndHandsOverWhatEnds) {
@@ -59,6 +64,8 @@ TEST(RequestBook, HasWhatIsOpenAndHandsOverWhatEnds) {
   book.enter("a", std::make_shared<Fake>());
   book.enter("b", std::make_shared<Fake>());
   EXPECT_NE(book.find("a"), nullptr);
+  EXPECT_NE(book.find("theirs"), nullptr);
+  EXPECT_EQ(book.find("nobody's"), nullptr);
   EXPECT_EQ(book.all().size(), 2u);
   book.leave({.id = "a"});
   EXPECT_EQ(book.find("a"), nullptr);

@@ -61,12 +61,6 @@ policy::DispatcherOptions part_of(policy::DispatcherOptions options, int loops,
   return options;
 }
 
-std::int64_t unix_milliseconds() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
 constexpr Duration kIdleGrace = std::chrono::seconds(5);
 
 // Each shard draws ids, seeds and ties of its own.
@@ -81,8 +75,9 @@ Metrics::Labels shard_label(const GatewayOptions& options, int number) {
   return {{"loop", std::to_string(number)}};
 }
 
-void refuse(net::HttpResponse& response, const ApiError& error) {
-  response.send(error.status, "application/json", to_json(error));
+void refuse(net::HttpResponse& response, const ApiError& error,
+            const std::vector<net::Header>& headers = {}) {
+  response.send(error.status, "application/json", to_json(error), headers);
 }
 
 }  // namespace
@@ -189,14 +184,16 @@ Metrics::Snapshot Shard::metrics() {
 
 void Shard::handle(net::HttpRequest request, net::HttpResponse response) {
   const std::string path(request.path());
+  std::vector<net::Header> headers;  // of answers that are given here
+  if (path.starts_with("/v1/")) headers.emplace_back("x-request-id", to_string(next_id()));
   const auto get = [&](std::string_view type, const std::string& body) {
     if (request.method != "GET" && request.method != "HEAD")
-      return refuse(response, wrong_method(request, "GET"));
-    response.send(200, type, body);
+      return refuse(response, wrong_method(request, "GET"), headers);
+    response.send(200, type, body, headers);
   };
   if (path == "/v1/chat/completions" || path == "/v1/completions" || path == "/tokenize" ||
       path == "/detokenize") {
-    if (request.method != "POST") return refuse(response, wrong_method(request, "POST"));
+    if (request.method != "POST") return refuse(response, wrong_method(request, "POST"), headers);
     if (path == "/v1/chat/completions")
       return handle_generation(ApiRequest::Kind::kChat, std::move(request), std::move(response));
     if (path == "/v1/completions")
@@ -206,7 +203,7 @@ void Shard::handle(net::HttpRequest request, net::HttpResponse response) {
   }
   if (path.starts_with("/v1/")) {
     if (const auto caller = access_.authenticate(request); !caller)
-      return refuse(response, caller.error());
+      return refuse(response, caller.error(), headers);
   }
   if (path == "/v1/models")
     return get("application/json",
@@ -215,10 +212,12 @@ void Shard::handle(net::HttpRequest request, net::HttpResponse response) {
     return get("application/json", model_json().dump());
   }
   if (path.starts_with("/v1/models/")) {
-    return refuse(response, {404, "invalid_request_error",
-                             fmt::format("The model '{}' does not exist; this server has '{}'",
-                                         path.substr(11), options_.model_name),
-                             "model", "model_not_found"});
+    return refuse(response,
+                  {404, "invalid_request_error",
+                   fmt::format("The model '{}' does not exist; this server has '{}'",
+                               path.substr(11), options_.model_name),
+                   "model", "model_not_found"},
+                  headers);
   }
   if (path == "/metrics" || path == "/health") {
     if (request.method != "GET" && request.method != "HEAD")
@@ -226,7 +225,7 @@ void Shard::handle(net::HttpRequest request, net::HttpResponse response) {
     return path == "/metrics" ? send_metrics(std::move(response))
                               : send_health(std::move(response));
   }
-  refuse(response, not_found(request));
+  refuse(response, not_found(request), headers);
 }
 
 nlohmann::json Shard::model_json() const {
@@ -272,14 +271,10 @@ void Shard::send_health(net::HttpResponse response) {
 
 void Shard::handle_generation(ApiRequest::Kind kind, net::HttpRequest request,
                               net::HttpResponse response) {
-  Arrival arrival{
-      .id = (kind == ApiRequest::Kind::kChat ? "chatcmpl-" : "cmpl-") + to_string(next_id()),
-      .received = request.received,
-      .unix_ms = unix_milliseconds(),
-      .endpoint = std::string(request.path()),
-      .peer = request.peer};
-  const auto incoming =
-      std::make_shared<Incoming>(answer_context_, kind, std::move(arrival), std::move(response));
+  const std::string id =
+      (kind == ApiRequest::Kind::kChat ? "chatcmpl-" : "cmpl-") + to_string(next_id());
+  const auto incoming = std::make_shared<Incoming>(answer_context_, kind, arrival_of(request, id),
+                                                   std::move(response));
   if (draining_) return incoming->end(shutting_down());
   auto caller = access_.authenticate(request);
   if (!caller) return incoming->end(caller.error());
