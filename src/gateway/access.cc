@@ -108,16 +108,22 @@ protocol::ApiResult<Caller> Access::authenticate(const net::HttpRequest& request
   return it->second;
 }
 
-std::optional<Refusal> Access::admit(const Caller& caller, Time now) {
+std::optional<Refusal> Access::admit(const Caller& caller, Bytes body, Time now) {
   const std::lock_guard lock(mutex_);
-  const auto limit = limits_.admit(caller.tenant, now);
+  const auto limit = limits_.admit(caller.tenant, body, now);
   return limit ? std::optional(refusal(caller, *limit)) : std::nullopt;
 }
 
-std::optional<Refusal> Access::admit_tokens(const Caller& caller, Tokens prompt, Time now) {
+std::optional<Refusal> Access::admit_tokens(const Caller& caller, Tokens prompt, Bytes body,
+                                            Time now) {
   const std::lock_guard lock(mutex_);
-  const auto limit = limits_.admit_tokens(caller.tenant, prompt, now);
+  const auto limit = limits_.admit_tokens(caller.tenant, prompt, body, now);
   return limit ? std::optional(refusal(caller, *limit)) : std::nullopt;
+}
+
+void Access::refund(const Caller& caller, Time now) {
+  const std::lock_guard lock(mutex_);
+  limits_.refund(caller.tenant, now);
 }
 
 void Access::count_output(const Caller& caller, Tokens tokens, Time now) {
@@ -125,9 +131,9 @@ void Access::count_output(const Caller& caller, Tokens tokens, Time now) {
   limits_.count_output(caller.tenant, tokens, now);
 }
 
-void Access::release(const Caller& caller) {
+void Access::release(const Caller& caller, Time admitted, Time now) {
   const std::lock_guard lock(mutex_);
-  limits_.release(caller.tenant);
+  limits_.release(caller.tenant, admitted, now);
 }
 
 Refusal Access::refusal(const Caller& caller, const TenantLimits::Refusal& limit) {

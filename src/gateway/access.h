@@ -46,11 +46,12 @@ class Access {
 
   protocol::ApiResult<Caller> authenticate(const net::HttpRequest& request) const;
 
-  // A request comes in; not refused: release() when it has ended.
-  std::optional<Refusal> admit(const Caller& caller, Time now);
-  std::optional<Refusal> admit_tokens(const Caller& caller, Tokens prompt, Time now);
+  // A request with such a body comes in; not refused: release() when it has ended.
+  std::optional<Refusal> admit(const Caller& caller, Bytes body, Time now);
+  std::optional<Refusal> admit_tokens(const Caller& caller, Tokens prompt, Bytes body, Time now);
+  void refund(const Caller& caller, Time now);  // the request: no instance has worked for it
   void count_output(const Caller& caller, Tokens tokens, Time now);
-  void release(const Caller& caller);
+  void release(const Caller& caller, Time admitted, Time now);
 
   // x-ratelimit-*, as OpenAI names them; of limited tenants.
   std::vector<net::Header> headers(const Caller& caller, Time now) const;

@@ -43,7 +43,7 @@ TEST_F(AccessTest, WithoutAFileEverybodyIsNobodyInParticular) {
   const auto caller = access_.authenticate(with_key(""));
   ASSERT_TRUE(caller);
   EXPECT_EQ(caller->tenant, policy::TenantId());
-  EXPECT_FALSE(access_.admit(*caller, now_));
+  EXPECT_FALSE(access_.admit(*caller, Bytes(100), now_));
   EXPECT_THAT(access_.headers(*caller, now_), IsEmpty());
 }
 
@@ -98,10 +98,10 @@ TEST_F(AccessTest, LimitsAreTheTenantsAndSaidInHeaders) {
   access_.use(file_, now_);
   const Caller backend = caller("sk-1"), laptop = caller("sk-2");
   for (int i = 0; i < 30; ++i) {
-    EXPECT_FALSE(access_.admit(backend, now_));
-    EXPECT_FALSE(access_.admit(laptop, now_));
+    EXPECT_FALSE(access_.admit(backend, Bytes(100), now_));
+    EXPECT_FALSE(access_.admit(laptop, Bytes(100), now_));
   }
-  const auto refusal = access_.admit(laptop, now_);
+  const auto refusal = access_.admit(laptop, Bytes(100), now_);
   ASSERT_TRUE(refusal);
   EXPECT_EQ(refusal->error.status, 429);
   EXPECT_THAT(refusal->error.message, HasSubstr("60 requests per minute"));
@@ -116,15 +116,15 @@ TEST_F(AccessTest, LimitsAreTheTenantsAndSaidInHeaders) {
 TEST_F(AccessTest, AChangedFileCountsAtOnceAndForgivesNothing) {
   access_.use(file_, now_);
   const Caller before = caller("sk-1");
-  for (int i = 0; i < 60; ++i) (void)access_.admit(before, now_);
+  for (int i = 0; i < 60; ++i) (void)access_.admit(before, Bytes(100), now_);
   file_.keys.erase(file_.keys.begin() + 1);
   file_.tenants.insert(file_.tenants.begin(), {.name = "new"});
   file_.keys.push_back({"fresh", "new", sha256_hex("sk-9"), 0});
   access_.use(file_, now_);
   EXPECT_FALSE(access_.authenticate(with_key("Bearer sk-2")));
   EXPECT_EQ(caller("sk-1").tenant, before.tenant) << "a tenant keeps its number";
-  EXPECT_TRUE(access_.admit(before, now_));
-  EXPECT_FALSE(access_.admit(caller("sk-9"), now_));
+  EXPECT_TRUE(access_.admit(before, Bytes(100), now_));
+  EXPECT_FALSE(access_.admit(caller("sk-9"), Bytes(100), now_));
   EXPECT_EQ(access_.tenants().size(), 3u);
 }
 

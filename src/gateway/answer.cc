@@ -286,6 +286,7 @@ void Answer::complete() {
       finished.push_back(
           {static_cast<int>(i), text + choice.text, std::move(logprobs), choice.finish});
     }
+    count_output();
     response_.send(200, "application/json", protocol::render_answer(identity_, finished, usage()),
                    headers());
   }
@@ -309,6 +310,8 @@ void Answer::fail(const ApiError& error, Counter AnswerMetrics::* counter) {
     write(protocol::StreamRenderer::error_event(error));
     response_.end();
   } else {
+    count_output();
+    if (error.status == 429) context_.access->refund(arrival_.caller, context_.loop->now());
     std::vector<net::Header> headers = this->headers();
     if (error.status == 429) {
       const double wait = std::ceil(to_seconds(context_.driver->expected_wait()));
@@ -327,6 +330,13 @@ void Answer::cancel_all() {
   }
 }
 
+// Before the headers that say what is left.
+void Answer::count_output() {
+  if (std::exchange(output_counted_, true)) return;
+  context_.access->count_output(arrival_.caller, Tokens(usage().completion_tokens),
+                                context_.loop->now());
+}
+
 std::vector<net::Header> Answer::headers() const {
   return answer_headers(*context_.access, arrival_, context_.loop->now());
 }
@@ -339,8 +349,8 @@ void Answer::close(Counter AnswerMetrics::* counter, int status, const std::stri
   RequestEntry ended = entry();
   ended.status = status;
   ended.error_code = error_code;
-  context_.access->count_output(arrival_.caller, Tokens(ended.output_tokens), context_.loop->now());
-  context_.access->release(arrival_.caller);
+  count_output();
+  context_.access->release(arrival_.caller, arrival_.admitted, context_.loop->now());
   context_.book->leave(ended);
 }
 

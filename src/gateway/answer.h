@@ -83,6 +83,7 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
   void fail(const protocol::ApiError& error, Counter AnswerMetrics::* counter);
   void complete();
   void cancel_all();
+  void count_output();
   std::vector<net::Header> headers() const;
   void close(Counter AnswerMetrics::* counter, int status, const std::string& error_code = "");
   std::string render_logprobs(Choice& choice, const std::vector<protocol::TokenLogprobs>& tokens,
@@ -103,6 +104,7 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
   std::optional<net::EventLoop::TimerId> keep_alive_;
   std::int64_t cached_tokens_ = 0;
   bool stream_open_ = false;
+  bool output_counted_ = false;  // among its tenant's tokens
   bool closed_ = false;
 };
 

@@ -33,6 +33,7 @@ Arrival arrival_of(const net::HttpRequest& request, std::string id) {
           .trace_id = trace_id_of(request.header("traceparent")),
           .received = request.received,
           .unix_ms = unix_milliseconds(),
+          .body = Bytes(static_cast<Bytes::rep>(request.body.size())),
           .endpoint = std::string(request.path()),
           .peer = request.peer};
 }

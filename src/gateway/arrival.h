@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/time.h"
+#include "base/units.h"
 #include "gateway/access.h"
 #include "net/http_types.h"
 
@@ -19,7 +20,9 @@ struct Arrival {
   std::string trace_id;   // of its traceparent; empty likewise
   Caller caller;
   Time received;
+  Time admitted;  // when it took its caller's place
   std::int64_t unix_ms = 0;
+  Bytes body;
   std::string endpoint;
   std::string peer;
 };

@@ -32,11 +32,13 @@ TEST(Arrival, IsWhatTheRequestSays) {
   request.target = "/v1/completions?x=1";
   request.peer = "127.0.0.1:5";
   request.headers = {{"x-request-id", "mine"}};
+  request.body = "abc";
   const Arrival arrival = arrival_of(request, "cmpl-1");
   EXPECT_EQ(arrival.id, "cmpl-1");
   EXPECT_EQ(arrival.client_id, "mine");
   EXPECT_EQ(arrival.trace_id, "");
   EXPECT_EQ(arrival.endpoint, "/v1/completions");
+  EXPECT_EQ(arrival.body, Bytes(3));
 }
 
 }  // namespace

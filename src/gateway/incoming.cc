@@ -15,7 +15,8 @@ Incoming::Incoming(const AnswerContext& context, protocol::ApiRequest::Kind kind
 
 bool Incoming::admit(Caller caller) {
   arrival_.caller = std::move(caller);
-  const auto refusal = context_.access->admit(arrival_.caller, context_.loop->now());
+  arrival_.admitted = context_.loop->now();
+  const auto refusal = context_.access->admit(arrival_.caller, arrival_.body, arrival_.admitted);
   admitted_ = !refusal;
   if (refusal) end_over_limit(*refusal);
   return admitted_;
@@ -23,7 +24,7 @@ bool Incoming::admit(Caller caller) {
 
 bool Incoming::admit_tokens(Tokens prompts) {
   const auto refusal =
-      context_.access->admit_tokens(arrival_.caller, prompts, context_.loop->now());
+      context_.access->admit_tokens(arrival_.caller, prompts, arrival_.body, context_.loop->now());
   if (refusal) end_over_limit(*refusal);
   return !refusal;
 }
@@ -57,6 +58,8 @@ void Incoming::cancel() {
 void Incoming::finish(const ApiError& error, Duration wait, Counter AnswerMetrics::* counter) {
   if (over()) return;
   const Time now = context_.loop->now();
+  // What was refused here is not one of the minute's requests.
+  if (admitted_) context_.access->refund(arrival_.caller, now);
   std::vector<net::Header> headers = answer_headers(*context_.access, arrival_, now);
   if (error.status == 429) headers.push_back(retry_after(wait));
   if (response_->open()) {
@@ -74,7 +77,7 @@ void Incoming::close(int status, const std::string& code, Counter AnswerMetrics:
   response_.reset();
   *wanted_ = false;
   if (timer_) context_.loop->cancel(*std::exchange(timer_, std::nullopt));
-  if (admitted_) context_.access->release(arrival_.caller);
+  if (admitted_) context_.access->release(arrival_.caller, arrival_.admitted, context_.loop->now());
   (context_.metrics->*counter).add();
   context_.metrics->in_flight.set(context_.metrics->in_flight.value() - 1);
   context_.book->leave(ended);

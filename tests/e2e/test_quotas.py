@@ -1,0 +1,56 @@
+"""What a tenant may ask for: what counts against it, and what it is told."""
+
+import time
+
+import httpx
+import pytest
+
+from harness.processes import wait_until
+from test_doors import access_file
+
+KEYS = {"sk-many": "many", "sk-tokens": "tokens", "sk-text": "text"}
+TENANTS = {"many": {"requests_per_minute": 20}, "tokens": {"tokens_per_minute": 6000},
+           "text": {"requests_per_minute": 4, "concurrency": 2}}
+
+
+@pytest.fixture
+def cluster(start_cluster, tmp_path):
+    access_file(tmp_path / "access.toml", TENANTS, KEYS)
+    return start_cluster(config={"gateway": {"access_file": str(tmp_path / "access.toml")}})
+
+
+def ask(url, key, path="/v1/completions", http=httpx, **body):
+    if path == "/v1/completions":
+        body = {"prompt": "Once upon", "max_tokens": 2, **body}
+    return http.post(f"{url}{path}", timeout=60, json=body,
+                     headers={"authorization": f"Bearer {key}"})
+
+
+def test_what_is_refused_does_not_count(cluster):
+    for _ in range(50):
+        assert ask(cluster.gateway, "sk-many", temperature=9).status_code == 400
+    answer = ask(cluster.gateway, "sk-many")
+    assert answer.status_code == 200
+    assert int(answer.headers["x-ratelimit-remaining-requests"]) >= 19
+
+
+def test_who_obeys_retry_after_comes_in(cluster):
+    # An output longer than what is left overdraws the bucket.
+    while (answer := ask(cluster.gateway, "sk-tokens", max_tokens=400, ignore_eos=True)).status_code == 200:
+        pass
+    prompt = "Once upon a time there was a little girl who had a cat. " * 5
+    refused = ask(cluster.gateway, "sk-tokens", prompt=prompt)
+    assert refused.status_code == 429, refused.text
+    told = int(refused.headers["retry-after"])
+    until = time.monotonic() + told
+    wait_until(lambda: time.monotonic() >= until, told + 1, "the time it was told")
+    answer = ask(cluster.gateway, "sk-tokens", prompt=prompt)
+    assert answer.status_code == 200, answer.text
+
+
+def test_what_is_left_includes_the_output(cluster):
+    first = ask(cluster.gateway, "sk-tokens", max_tokens=100, ignore_eos=True)
+    used = first.json()["usage"]["total_tokens"]
+    assert used > 100
+    # A token comes back every hundredth of a second.
+    assert int(first.headers["x-ratelimit-remaining-tokens"]) <= 6000 - 100
