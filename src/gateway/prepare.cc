@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/text.h"
@@ -51,10 +52,10 @@ ApiResult<std::string> render_chat(const nlohmann::ordered_json& messages,
 
 ApiResult<std::vector<TokenId>> encode(std::string_view text, const PrepareContext& context,
                                        bool add_special, std::string_view field,
-                                       std::size_t tokens_max = SIZE_MAX) {
+                                       std::size_t tokens_max) {
   auto ids = context.model->tokenizer.encode(
       text, {.add_special_tokens = add_special, .parse_special = true, .tokens_max = tokens_max});
-  if (!ids && ids.error().code == ErrorCode::kTooLarge && tokens_max != SIZE_MAX) {
+  if (!ids && ids.error().code == ErrorCode::kTooLarge) {
     return std::unexpected(
         ApiError{400, "invalid_request_error",
                  fmt::format("This model's maximum context length is {} tokens, and the prompt has "
@@ -64,6 +65,16 @@ ApiResult<std::vector<TokenId>> encode(std::string_view text, const PrepareConte
   }
   if (!ids) return std::unexpected(invalid_field(field, ids.error().message));
   return std::move(*ids);
+}
+
+std::size_t text_tokens_max(const PrepareContext& context) {
+  return std::max(kTextTokensMax, static_cast<std::size_t>(context.context_max.value()));
+}
+
+ApiError too_many_tokens(std::string_view field, std::size_t tokens_max) {
+  return invalid_field(field, fmt::format("'{}' has more than {} tokens, and so many are answered "
+                                          "at most; send it in pieces",
+                                          field, tokens_max));
 }
 
 std::optional<ApiError> check_ids(std::span<const TokenId> ids, const PrepareContext& context,
@@ -148,8 +159,13 @@ ApiResult<std::string> tokenize(std::string_view body, const PrepareContext& con
     text = std::move(*rendered);
     add_special = false;
   }
-  auto ids = encode(text, context, add_special, "prompt");
-  if (!ids) return std::unexpected(std::move(ids.error()));
+  const std::string_view field = request->messages ? "messages" : "prompt";
+  const std::size_t tokens_max = text_tokens_max(context);
+  auto ids = context.model->tokenizer.encode(
+      text, {.add_special_tokens = add_special, .parse_special = true, .tokens_max = tokens_max});
+  if (!ids && ids.error().code == ErrorCode::kTooLarge)
+    return std::unexpected(too_many_tokens(field, tokens_max));
+  if (!ids) return std::unexpected(invalid_field(field, ids.error().message));
   return nlohmann::json{
       {"tokens", *ids}, {"count", ids->size()}, {"max_model_len", context.context_max.value()}}
       .dump();
@@ -159,6 +175,8 @@ ApiResult<std::string> detokenize(std::string_view body, const PrepareContext& c
   auto request = protocol::parse_detokenize_request(body);
   if (!request) return std::unexpected(std::move(request.error()));
   if (auto error = check_model(request->model, context)) return std::unexpected(std::move(*error));
+  if (request->tokens.size() > text_tokens_max(context))
+    return std::unexpected(too_many_tokens("tokens", text_tokens_max(context)));
   if (auto error = check_ids(request->tokens, context, "tokens"))
     return std::unexpected(std::move(*error));
   auto text = context.model->tokenizer.decode(request->tokens, false);

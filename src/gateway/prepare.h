@@ -36,6 +36,9 @@ struct PrepareContext {
 protocol::ApiResult<PreparedRequest> prepare(protocol::ApiRequest::Kind kind, std::string_view body,
                                              const PrepareContext& context,
                                              std::int64_t unix_seconds, std::uint64_t salt);
+// What /tokenize and /detokenize answer at most, where the context is not longer: longer texts can
+// be measured in pieces, and an answer is a few hundred KiB.
+constexpr std::size_t kTextTokensMax = 65'536;
 // The bodies of /tokenize and /detokenize, answered whole.
 protocol::ApiResult<std::string> tokenize(std::string_view body, const PrepareContext& context,
                                           std::int64_t unix_seconds);

@@ -324,26 +324,49 @@ void Shard::answer(Incoming& incoming, protocol::ApiResult<PreparedRequest> prep
                  {received + options_.ttft_limit, received + options_.request_limit});
 }
 
+struct Shard::TextQuestion {
+  Arrival arrival;
+  net::HttpResponse response;
+  bool tokenizing = true;
+};
+
 void Shard::handle_text(net::HttpRequest request, net::HttpResponse response, bool tokenizing) {
-  if (const auto caller = access_.authenticate(request); !caller)
-    return refuse(response, caller.error());
-  auto body = std::make_shared<std::string>(std::move(request.body));
-  const Bytes bytes(static_cast<Bytes::rep>(body->size()));
+  auto caller = access_.authenticate(request);
+  if (!caller) return refuse(response, caller.error());
+  TextQuestion question{arrival_of(request, to_string(next_id())), response, tokenizing};
+  Arrival& arrival = question.arrival;
+  arrival.caller = std::move(*caller);
+  arrival.admitted = loop_.now();
+  if (const auto refusal = access_.admit(arrival.caller, arrival.body, arrival.admitted)) {
+    std::vector<net::Header> headers = access_.headers(arrival.caller, loop_.now());
+    headers.push_back(retry_after(refusal->retry_after));
+    return refuse(response, refusal->error, headers);
+  }
   auto wanted = std::make_shared<std::atomic<bool>>(true);
   response.on_close([wanted] { *wanted = false; });
-  const bool queued = tools_.submit(bytes, wanted, [this, body, response, tokenizing](bool go) {
+  const auto work = [this, question,
+                     body = std::make_shared<std::string>(std::move(request.body))](bool go) {
     auto result = std::make_shared<protocol::ApiResult<std::string>>(
-        !go          ? std::unexpected(shutting_down())
-        : tokenizing ? tokenize(*body, prepare_, unix_seconds())
-                     : detokenize(*body, prepare_));
-    loop_.post([result, response]() mutable {
-      if (*result)
-        response.send(200, "application/json", **result);
-      else
-        refuse(response, result->error());
-    });
-  });
-  if (!queued) refuse(response, too_many_texts());
+        !go                   ? std::unexpected(shutting_down())
+        : question.tokenizing ? tokenize(*body, prepare_, unix_seconds())
+                              : detokenize(*body, prepare_));
+    loop_.post([this, result, question] { answer_text(question, *result); });
+  };
+  if (!tools_.submit(arrival.body, wanted, work))
+    answer_text(question, std::unexpected(too_many_texts()));
+}
+
+void Shard::answer_text(const TextQuestion& question,
+                        const protocol::ApiResult<std::string>& result) {
+  const Arrival& arrival = question.arrival;
+  const Time now = loop_.now();
+  access_.release(arrival.caller, arrival.admitted, now);
+  if (!result) access_.refund(arrival.caller, now);
+  std::vector<net::Header> headers = access_.headers(arrival.caller, now);
+  net::HttpResponse response = question.response;
+  if (result) return response.send(200, "application/json", *result, headers);
+  if (result.error().status == 429) headers.push_back(retry_after(Duration{}));
+  refuse(response, result.error(), headers);
 }
 
 }  // namespace pd::gateway

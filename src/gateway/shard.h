@@ -88,12 +88,15 @@ class Shard {
     Gauge open;
     Counter refused;
   };
+  // A question about text, of /tokenize or /detokenize.
+  struct TextQuestion;
   void handle(net::HttpRequest request, net::HttpResponse response);
   void handle_generation(protocol::ApiRequest::Kind kind, net::HttpRequest request,
                          net::HttpResponse response);
   void read(const std::shared_ptr<Incoming>& incoming, std::string body);
   void answer(Incoming& incoming, protocol::ApiResult<PreparedRequest> prepared);
   void handle_text(net::HttpRequest request, net::HttpResponse response, bool tokenizing);
+  void answer_text(const TextQuestion& question, const protocol::ApiResult<std::string>& result);
   void send_metrics(net::HttpResponse response);
   void send_health(net::HttpResponse response);
   nlohmann::json model_json() const;

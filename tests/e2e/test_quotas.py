@@ -54,3 +54,27 @@ def test_what_is_left_includes_the_output(cluster):
     assert used > 100
     # A token comes back every hundredth of a second.
     assert int(first.headers["x-ratelimit-remaining-tokens"]) <= 6000 - 100
+
+
+def test_text_counts_as_requests(cluster):
+    def text(path, **body):
+        return ask(cluster.gateway, "sk-text", path, **body)
+    answer = text("/tokenize", prompt="Once upon")
+    assert answer.status_code == 200 and answer.headers["x-ratelimit-remaining-requests"] == "3"
+    assert text("/detokenize", tokens=answer.json()["tokens"]).json()["prompt"].endswith("Once upon")
+    assert text("/tokenize", prompt=5).status_code == 400  # it does not count
+    assert [text("/tokenize", prompt="x").status_code for _ in range(3)] == [200, 200, 429]
+    refused = text("/detokenize", tokens=[1])
+    assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
+
+
+def test_text_is_bounded(cluster):
+    secret = (cluster.directory / "secret").read_text().strip()
+    long = ask(cluster.gateway, secret, "/tokenize", prompt="a b " * 200_000)
+    assert long.status_code == 400 and "65536 tokens" in long.json()["error"]["message"]
+    assert long.json()["error"]["param"] == "prompt"
+    ids = ask(cluster.gateway, secret, "/detokenize", tokens=[5] * 65_537)
+    assert ids.status_code == 400 and ids.json()["error"]["param"] == "tokens"
+    assert ask(cluster.gateway, secret, "/detokenize", tokens=[5] * 65_536).status_code == 200
+    most = ask(cluster.gateway, secret, "/tokenize", prompt="a b " * 10_000)
+    assert most.status_code == 200 and 20_000 <= most.json()["count"] <= 65_536
