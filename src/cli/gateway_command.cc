@@ -107,6 +107,7 @@ int run(const GatewayFlags& flags) {
   options.context_max = *context;
   options.ttft_limit = config->gateway.ttft_limit;
   options.request_limit = config->gateway.request_limit;
+  options.keep_alive_after = config->gateway.keep_alive_after;
   options.seed = random_bits();
   options.created = std::time(nullptr);
 

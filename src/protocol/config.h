@@ -48,7 +48,8 @@ struct GatewaySection {
   Duration request_limit{std::chrono::seconds(600)};  // absolute deadline of a request
   Bytes body_bytes_max{10 * 1024 * 1024};
   int connections_max = 10000;
-  int loops = 0;                // event loops; 0: one for each core (`up`: one)
+  int loops = 0;  // event loops; 0: one for each core (`up`: one)
+  Duration keep_alive_after{std::chrono::seconds(15)};  // a stream silent for so long says it lives
   Duration hedge_prefill{};     // a prefill silent for so long gets a second one; 0: never
   std::string handover_socket;  // where a new process takes over from the one that serves
   std::string access_file;      // keys and tenants; empty: no keys are asked for
