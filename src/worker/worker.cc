@@ -88,7 +88,7 @@ void Worker::handle(net::HttpRequest request, net::HttpResponse response) {
     if (path == "/pd/v1/legs") return legs_.take(request, std::move(response));
     if (path == "/control/v1/status")
       return response.send(200, "application/json", to_json(status()));
-    if (path == "/metrics") return response.send(200, "text/plain; version=0.0.4", metrics_.text());
+    if (path == "/metrics") return response.send(200, "text/plain; version=0.0.4", metrics_text());
   }
   response.send(404, "application/json", R"({"error":"no such verb"})");
 }
@@ -175,6 +175,29 @@ protocol::WorkerStatus Worker::status() const {
     out.steps += decode_->steps();
   }
   return out;
+}
+
+// What is held is looked at when somebody asks: keeping gauges would cost every request.
+std::string Worker::metrics_text() {
+  const protocol::WorkerStatus now = status();
+  const auto set = [this](const char* name, const char* help, double value) {
+    metrics_.gauge(name, help).set(value);
+  };
+  if (prefill_) {
+    set("pdserve_slots_in_use", "prompts held, from acceptance until their KV has left",
+        now.slots_used);
+    set("pdserve_slots_total", "prompts that can be held at once", now.slots);
+  }
+  if (decode_) {
+    set("pdserve_blocks_in_use", "KV blocks reserved by requests",
+        static_cast<double>(now.blocks_used));
+    set("pdserve_blocks_total", "KV blocks there are", static_cast<double>(now.blocks_total));
+    set("pdserve_decode_requests", "requests in the batch or about to join it", now.requests);
+  }
+  const Counter steps =
+      metrics_.counter("pdserve_engine_steps_total", "steps of the engine: it makes progress");
+  steps.add(static_cast<double>(now.steps) - steps.value());
+  return metrics_.text();
 }
 
 // ---- from stateless to serving ----

@@ -59,6 +59,7 @@ class Worker {
   void handle_renew(const net::HttpRequest& request, net::HttpResponse& response);
   void handle_health(std::string_view question, net::HttpResponse& response) const;
   protocol::WorkerStatus status() const;
+  std::string metrics_text();
   bool ready() const;
 
   void register_with_controller();
