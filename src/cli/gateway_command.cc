@@ -109,6 +109,7 @@ int run(const GatewayFlags& flags) {
   options.request_limit = config->gateway.request_limit;
   options.keep_alive_after = config->gateway.keep_alive_after;
   options.seed = random_bits();
+  options.id = random_bits();
   options.created = std::time(nullptr);
 
   options.access_file = config->gateway.access_file;

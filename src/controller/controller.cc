@@ -17,20 +17,26 @@ constexpr Duration kLongPoll = std::chrono::seconds(10);
 constexpr Duration kStartingPoll = std::chrono::milliseconds(50);  // set-up waits for these answers
 constexpr Duration kStatusLimit = std::chrono::seconds(2);
 
-std::uint64_t query_number(std::string_view target, std::string_view name) {
+// The value of a parameter of the query; empty: it has none.
+std::string_view query_value(std::string_view target, std::string_view name) {
   const auto query = target.find('?');
-  if (query == std::string_view::npos) return 0;
+  if (query == std::string_view::npos) return {};
   std::string_view rest = target.substr(query + 1);
   while (!rest.empty()) {
     const std::string_view pair = rest.substr(0, rest.find('&'));
     rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
-    if (!pair.starts_with(name) || pair.size() <= name.size() || pair[name.size()] != '=') continue;
-    std::uint64_t value = 0;
-    const std::string_view digits = pair.substr(name.size() + 1);
-    std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    return value;
+    if (pair.starts_with(name) && pair.size() > name.size() && pair[name.size()] == '=')
+      return pair.substr(name.size() + 1);
   }
-  return 0;
+  return {};
+}
+
+template <typename T>
+T query_number(std::string_view target, std::string_view name) {
+  T value = 0;
+  const std::string_view digits = query_value(target, name);
+  std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  return value;
 }
 
 }  // namespace
@@ -52,7 +58,12 @@ Result<std::unique_ptr<Controller>> Controller::create(net::EventLoop& loop,
 }
 
 Controller::Controller(net::EventLoop& loop, store::ClusterStore& store, ControllerOptions options)
-    : loop_(loop), store_(store), options_(std::move(options)), rng_(options_.seed), http_(loop) {}
+    : loop_(loop),
+      store_(store),
+      options_(std::move(options)),
+      rng_(options_.seed),
+      http_(loop),
+      presence_({}, loop.now()) {}
 
 Controller::~Controller() {
   for (auto& [id, worker] : workers_) {
@@ -61,6 +72,7 @@ Controller::~Controller() {
   }
   for (auto& [key, poll] : polls_) loop_.cancel(poll.timer);
   if (timer_) loop_.cancel(*timer_);
+  if (presence_timer_) loop_.cancel(*presence_timer_);
 }
 
 // Takes over: a new fence, and ids that no earlier controller gave.
@@ -129,23 +141,62 @@ void Controller::handle_register(const net::HttpRequest& request, net::HttpRespo
 }
 
 void Controller::handle_topology(const net::HttpRequest& request, net::HttpResponse response) {
-  const bool news = query_number(request.target, "fence") != topology_.fence ||
-                    query_number(request.target, "after") != topology_.revision;
-  if (news) return response.send(200, "application/json", to_json(topology_));
+  const std::string_view target = request.target;
   const std::uint64_t key = next_key_++;
-  const auto timer = loop_.call_at(loop_.now() + kLongPoll, [this, key] {
-    const auto poll = polls_.find(key);
-    if (poll == polls_.end()) return;
-    poll->second.response.send(304, "application/json", "");
-    polls_.erase(poll);
+  LongPoll poll{.response = response,
+                .timer = loop_.call_at(loop_.now() + kLongPoll, [this, key] { answer(key, 304); }),
+                .gateway = from_hex(query_value(target, "gateway")),
+                .gateways_known = query_number<int>(target, "gateways")};
+  if (poll.gateway) presence_.on_ask(*poll.gateway, loop_.now());
+  response.on_close([this, key] { answer(key, 304); });
+  polls_.emplace(key, std::move(poll));
+  count_gateways();
+  const bool news = query_number<std::uint64_t>(target, "fence") != topology_.fence ||
+                    query_number<std::uint64_t>(target, "after") != topology_.revision;
+  if (news) return answer(key, 200);
+  // It may have been answered already, as one of all.
+  const auto mine = polls_.find(key);
+  if (mine != polls_.end() && mine->second.gateway && topology_.gateways > 0 &&
+      mine->second.gateways_known != topology_.gateways)
+    answer(key, 200);
+}
+
+void Controller::answer(std::uint64_t key, int status) {
+  const auto it = polls_.find(key);
+  if (it == polls_.end()) return;
+  LongPoll poll = std::move(it->second);
+  polls_.erase(it);
+  loop_.cancel(poll.timer);
+  poll.response.send(status, "application/json", status == 200 ? to_json(topology_) : "");
+  if (!poll.gateway) return;
+  presence_.on_end(*poll.gateway, loop_.now());
+  count_gateways();
+}
+
+void Controller::answer_polls(const std::function<bool(const LongPoll&)>& which) {
+  std::vector<std::uint64_t> keys;
+  for (const auto& [key, poll] : polls_) {
+    if (which(poll)) keys.push_back(key);
+  }
+  for (const std::uint64_t key : keys) answer(key, 200);
+}
+
+// Each gateway takes its share of the tenants' limits: a new number goes to all of them at once.
+void Controller::count_gateways() {
+  const bool changed = presence_.poll(loop_.now());
+  if (presence_timer_) loop_.cancel(*std::exchange(presence_timer_, std::nullopt));
+  if (const auto next = presence_.next_deadline()) {
+    presence_timer_ = loop_.call_at(*next, [this] {
+      presence_timer_.reset();
+      count_gateways();
+    });
+  }
+  if (!changed) return;
+  topology_.gateways = presence_.count();
+  log::info("gateways: {}", topology_.gateways);
+  answer_polls([this](const LongPoll& poll) {
+    return poll.gateway && poll.gateways_known != topology_.gateways;
   });
-  response.on_close([this, key] {
-    const auto poll = polls_.find(key);
-    if (poll == polls_.end()) return;
-    loop_.cancel(poll->second.timer);
-    polls_.erase(poll);
-  });
-  polls_.emplace(key, LongPoll{std::move(response), timer});
 }
 
 std::string Controller::status_json() const {
@@ -164,9 +215,10 @@ std::string Controller::status_json() const {
     }
     instances.push_back(std::move(entry));
   }
-  return nlohmann::json{{"fence", topology_.fence},       {"revision", topology_.revision},
-                        {"complete", group_->complete()}, {"substitutes", group_->substitutes()},
-                        {"last_trouble", last_trouble_},  {"instances", std::move(instances)}}
+  return nlohmann::json{{"fence", topology_.fence},         {"revision", topology_.revision},
+                        {"complete", group_->complete()},   {"substitutes", group_->substitutes()},
+                        {"last_trouble", last_trouble_},    {"gateways", topology_.gateways},
+                        {"instances", std::move(instances)}}
       .dump();
 }
 
@@ -348,10 +400,7 @@ void Controller::act(const policy::PublishMembers&) {
   }
   log::info("topology {}: {} instances{}", topology_.revision, topology_.instances.size(),
             group_->complete() ? ", the group is complete" : "");
-  for (auto& [key, poll] : std::exchange(polls_, {})) {
-    loop_.cancel(poll.timer);
-    poll.response.send(200, "application/json", to_json(topology_));
-  }
+  answer_polls([](const LongPoll&) { return true; });
 }
 
 // ---- health ----

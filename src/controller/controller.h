@@ -20,6 +20,7 @@
 #include "net/fd_watch.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
+#include "policy/gateway_presence.h"
 #include "policy/group.h"
 #include "protocol/control_messages.h"
 #include "protocol/topology.h"
@@ -69,6 +70,8 @@ class Controller {
   struct LongPoll {
     net::HttpResponse response;
     net::EventLoop::TimerId timer;
+    std::optional<std::uint64_t> gateway;  // whose; nullopt: somebody else's
+    int gateways_known = 0;                // how many there are, as it was last told
   };
 
   Controller(net::EventLoop& loop, store::ClusterStore& store, ControllerOptions options);
@@ -76,6 +79,9 @@ class Controller {
   void handle(net::HttpRequest request, net::HttpResponse response);
   void handle_register(const net::HttpRequest& request, net::HttpResponse& response);
   void handle_topology(const net::HttpRequest& request, net::HttpResponse response);
+  void answer(std::uint64_t poll, int status);
+  void answer_polls(const std::function<bool(const LongPoll&)>& which);
+  void count_gateways();
   std::string status_json() const;
 
   void pump();
@@ -104,6 +110,8 @@ class Controller {
   std::map<WorkerId, Worker> workers_;
   std::map<std::uint64_t, std::shared_ptr<WarmUpRun>> warm_ups_;
   std::map<std::uint64_t, LongPoll> polls_;
+  policy::GatewayPresence presence_;
+  std::optional<net::EventLoop::TimerId> presence_timer_;
   std::uint64_t next_key_ = 1;  // of warm_ups_ and polls_
   std::optional<net::EventLoop::TimerId> timer_;
   std::optional<Time> timer_at_;

@@ -108,6 +108,11 @@ protocol::ApiResult<Caller> Access::authenticate(const net::HttpRequest& request
   return it->second;
 }
 
+void Access::share_between(int gateways, Time now) {
+  const std::lock_guard lock(mutex_);
+  limits_.set_gateways(gateways, now);
+}
+
 std::optional<Refusal> Access::admit(const Caller& caller, Bytes body, Time now) {
   const std::lock_guard lock(mutex_);
   const auto limit = limits_.admit(caller.tenant, body, now);

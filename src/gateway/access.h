@@ -46,6 +46,9 @@ class Access {
 
   protocol::ApiResult<Caller> authenticate(const net::HttpRequest& request) const;
 
+  // So many gateways serve the same tenants: each takes its share of their limits.
+  void share_between(int gateways, Time now);
+
   // A request with such a body comes in; not refused: release() when it has ended.
   std::optional<Refusal> admit(const Caller& caller, Bytes body, Time now);
   std::optional<Refusal> admit_tokens(const Caller& caller, Tokens prompt, Bytes body, Time now);
@@ -53,7 +56,7 @@ class Access {
   void count_output(const Caller& caller, Tokens tokens, Time now);
   void release(const Caller& caller, Time admitted, Time now);
 
-  // x-ratelimit-*, as OpenAI names them; of limited tenants.
+  // x-ratelimit-*, as OpenAI names them; of limited tenants. What is left is left at this gateway.
   std::vector<net::Header> headers(const Caller& caller, Time now) const;
 
   struct TenantView {

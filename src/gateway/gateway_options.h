@@ -21,6 +21,7 @@ struct GatewayOptions {
   std::string handover_socket;  // where the next process takes over; empty: it cannot
   net::HttpAddress controller;
   std::string secret;
+  std::uint64_t id = 0;  // random: who it is among the gateways of its cluster
   std::string model_name;
   Tokens context_max;
   Duration ttft_limit{std::chrono::seconds(30)};

@@ -112,15 +112,16 @@ Shard::Shard(net::EventLoop& loop, const ShardContext& context, Shards& siblings
                       .access = &access_,
                       .book = &book_,
                       .keep_alive_after = options_.keep_alive_after},
-      topology_(loop, http_, options_.controller, options_.secret,
-                [this, number](const protocol::Topology& topology) {
-                  if (number == 0)
-                    log::info("topology {}: {} instances", topology.revision,
-                              topology.instances.size());
-                  driver_.on_topology(topology);
-                  if (driver_.has_workers() && !std::exchange(instances_known_, true))
-                    context_.instances_known();
-                }),
+      topology_(
+          loop, http_, {options_.controller, options_.secret, options_.id},
+          [this, number](const protocol::Topology& topology) {
+            if (number == 0)
+              log::info("topology {}: {} instances", topology.revision, topology.instances.size());
+            driver_.on_topology(topology);
+            if (driver_.has_workers() && !std::exchange(instances_known_, true))
+              context_.instances_known();
+          },
+          [this](int gateways) { access_.share_between(gateways, loop_.now()); }),
       text_(kTextLimits),
       tools_(kTextLimits) {}
 
@@ -145,10 +146,14 @@ void Shard::run() {
 
 void Shard::drain() {
   draining_ = true;
+  topology_.leave();
   server_->stop_accepting();
 }
 
-void Shard::retire() { server_->stop_accepting(kIdleGrace); }
+void Shard::retire() {
+  topology_.leave();
+  server_->stop_accepting(kIdleGrace);
+}
 
 void Shard::give_up() {
   text_.give_up();
@@ -164,6 +169,7 @@ ShardHealth Shard::health() const {
           .controller_answers = topology_.connected(),
           .topology_revision = topology_.revision(),
           .in_flight = std::llround(answer_metrics_.in_flight.value()),
+          .gateways = topology_.gateways(),
           .connections = server_->connections(),
           .idle = driver_.in_flight() == 0 && answer_metrics_.in_flight.value() == 0 &&
                   server_->connections() == 0};
@@ -256,6 +262,7 @@ void Shard::send_health(net::HttpResponse response) {
           whole.controller_answers &= one.controller_answers;
           whole.topology_revision = std::min(whole.topology_revision, one.topology_revision);
           whole.in_flight += one.in_flight;
+          whole.gateways = std::max(whole.gateways, one.gateways);
         }
         const bool ready = whole.has_workers && !whole.draining;
         response.send(ready ? 200 : 503, "application/json",
@@ -264,6 +271,7 @@ void Shard::send_health(net::HttpResponse response) {
                                                                     : "no instances"},
                                      {"requests_in_flight", whole.in_flight},
                                      {"topology_revision", whole.topology_revision},
+                                     {"gateways", whole.gateways},
                                      {"controller_answers", whole.controller_answers}}
                           .dump());
       });

@@ -52,6 +52,7 @@ struct ShardHealth {
   bool controller_answers = false;
   std::uint64_t topology_revision = 0;
   std::int64_t in_flight = 0;
+  int gateways = 0;
   int connections = 0;
   bool idle = false;  // nothing in flight, and every client has its bytes
 };

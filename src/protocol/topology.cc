@@ -59,6 +59,7 @@ std::string to_json(const Topology& topology) {
   return Json{{"revision", topology.revision},
               {"fence", topology.fence},
               {"layout_hash", to_hex(topology.layout_hash)},
+              {"gateways", topology.gateways},
               {"instances", std::move(instances)}}
       .dump();
 }
@@ -70,6 +71,7 @@ Result<Topology> parse_topology(std::string_view text) {
   out.revision = in.natural<std::uint64_t>("revision");
   out.fence = in.natural<std::uint64_t>("fence");
   out.layout_hash = in.hex("layout_hash");
+  out.gateways = in.natural<int>("gateways");
   for (const Json& item : in.list("instances", kInstancesMax)) {
     JsonFields fields(item);
     out.instances.push_back(parse_instance(fields));

@@ -32,6 +32,8 @@ struct Topology {
   std::uint64_t fence = 0;          // grows with each controller that takes over
   std::uint64_t layout_hash = 0;    // of the group's KV; 0 until the first instance reported it
   std::vector<Instance> instances;  // announced ones only
+  // That share the cluster; 0: not known yet. Not part of what the revision numbers.
+  int gateways = 0;
   bool operator==(const Topology&) const = default;
 };
 

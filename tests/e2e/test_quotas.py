@@ -1,10 +1,12 @@
-"""What a tenant may ask for: what counts against it, and what it is told."""
+"""What a tenant may ask for: what counts against it, what it is told, and that several gateways hold it together."""
 
+import signal
 import time
 
 import httpx
 import pytest
 
+from harness.gateways import Gateway
 from harness.processes import wait_until
 from test_doors import access_file
 
@@ -24,6 +26,29 @@ def ask(url, key, path="/v1/completions", http=httpx, **body):
         body = {"prompt": "Once upon", "max_tokens": 2, **body}
     return http.post(f"{url}{path}", timeout=60, json=body,
                      headers={"authorization": f"Bearer {key}"})
+
+
+def test_four_gateways_hold_a_quota_together(cluster):
+    further = [Gateway(cluster, f"g{i}", loops=2) for i in range(3)]
+    urls = [cluster.gateway] + [gateway.wait_ready().url for gateway in further]
+
+    def known():
+        return [httpx.get(f"{url}/health").json()["gateways"] for url in urls]
+    wait_until(lambda: known() == [4] * 4, 20 * cluster.program.patience, known)
+    with httpx.Client() as http:
+        statuses = [ask(urls[i % 4], "sk-many", http=http).status_code for i in range(200)]
+    assert set(statuses) == {200, 429}
+    assert 18 <= statuses.count(200) <= 26, statuses.count(200)
+    # The number they know holds without the controller; those that end give their share to the others.
+    cluster.signal_pid("controller", signal.SIGSTOP)
+    further.pop().process.kill()
+    assert further.pop().end() == 0
+    assert [httpx.get(f"{url}/health").json()["gateways"] for url in urls[:2]] == [4, 4]
+    cluster.signal_pid("controller", signal.SIGCONT)
+    wait_until(lambda: [httpx.get(f"{url}/health").json()["gateways"] for url in urls[:2]] == [2, 2],
+               20 * cluster.program.patience, "two are left")
+    assert further.pop().end() == 0
+    cluster.check_and_end()
 
 
 def test_what_is_refused_does_not_count(cluster):
