@@ -8,15 +8,22 @@ from .processes import wait_until
 
 
 class KillAt:
-    """An observer of streams: kills each instance when its stream has had that many chunks."""
+    """An observer of streams: kills each instance when its stream has had that many chunks. Several of
+    one moment are stopped before the first dies: what it ran must not begin on the next, or a request
+    would meet two deaths."""
 
     def __init__(self, cluster, plan):
         self.cluster, self.plan = cluster, list(plan)  # (stream, chunk, instance)
 
     def __call__(self, index, count):
-        for moment in [m for m in self.plan if m[0] == index and m[1] <= count]:
+        due = [moment for moment in self.plan if moment[0] == index and moment[1] <= count]
+        for moment in due:
             self.plan.remove(moment)
-            self.cluster.kill(moment[2])
+        victims = [victim for _, _, victim in due]
+        if len(victims) > 1:
+            freeze_all(self.cluster, victims)
+        for victim in victims:
+            self.cluster.kill(victim)
 
 
 def freeze_all(cluster, instances):
