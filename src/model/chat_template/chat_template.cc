@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -177,9 +178,11 @@ class Evaluator {
       if (arguments.size() > s.parameters.size())
         fail(fmt::format("macro '{}' takes not more than {} argument(s)", s.text,
                          s.parameters.size()));
-      std::vector<Scope> inner(scopes_.begin(), scopes_.begin() + 2);
-      inner.emplace_back();
-      std::vector<Scope> outer = std::exchange(scopes_, std::move(inner));
+      const auto local = scopes_.begin() + 2;
+      std::vector<Scope> outer(std::make_move_iterator(local),
+                               std::make_move_iterator(scopes_.end()));
+      scopes_.erase(local, scopes_.end());
+      scopes_.emplace_back();
       for (std::size_t i = 0; i < s.parameters.size(); ++i) bind(s, i, arguments, named);
       for (const auto& [name, value] : named) {
         const bool known = std::ranges::any_of(
@@ -188,7 +191,8 @@ class Evaluator {
       }
       std::string out;
       execute(s.body, out);
-      scopes_ = std::move(outer);
+      scopes_.pop_back();
+      std::ranges::move(outer, std::back_inserter(scopes_));
       --call_depth_;
       return Value(std::move(out));
     });
