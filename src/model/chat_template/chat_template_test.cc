@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ctime>
 #include <fstream>
 #include <map>
 
@@ -92,6 +93,73 @@ TEST(ChatTemplate, HostileTemplatesEnd) {
   EXPECT_THAT(
       failure("{% set x = 'aaaaaaaaaa' * 1000000 %}{% for i in range(100) %}{{ x }}{% endfor %}"),
       testing::HasSubstr("too long"));
+}
+
+TEST(ChatTemplate, OperandsAtTheEndsOfTheirRangeAreRefusedOrRight) {
+  // 16 characters 2^60 times are 0 bytes in 64 bits.
+  EXPECT_THAT(failure("{{ '0123456789abcdef' * 1152921504606846976 }}"),
+              testing::HasSubstr("long"));
+  EXPECT_THAT(failure("{{ [1, 2] * 9223372036854775807 }}"), testing::HasSubstr("long"));
+  EXPECT_EQ(failure("{{ '' * 9223372036854775807 }}{{ [] * 9223372036854775807 }}"), "rendered");
+  EXPECT_THAT(failure("{{ 2 ** 63 }}"), testing::HasSubstr("64 bits"));
+  EXPECT_THAT(failure("{{ 1e19 | int }}"), testing::HasSubstr("64 bits"));
+  EXPECT_THAT(failure("{{ '-1e19' | int }}"), testing::HasSubstr("64 bits"));
+  const auto right = ChatTemplate::parse(
+                         "{{ 1 ** 9223372036854775807 }} {{ (-1) ** 9223372036854775807 }} "
+                         "{{ 0 ** 9223372036854775807 }} {{ 3 ** 39 }} {{ (-2) ** 63 }} "
+                         "{{ 'abcdef'[5::9223372036854775807] }} {{ 'nan' | int(7) }}")
+                         ->render(Json::object(), 0);
+  EXPECT_EQ(*right, "1 -1 0 4052555153018976267 -9223372036854775808 f 7");
+}
+
+TEST(ChatTemplate, OnlyNumbersAreRounded) {
+  EXPECT_EQ(failure("{{ x | round }}"), "'x' is undefined");
+  EXPECT_EQ(failure("{{ '2' | round }}"), "must be a number, not str");
+  EXPECT_EQ(failure("{{ none | round }}"), "must be a number, not NoneType");
+}
+
+TEST(ChatTemplate, TextsGrowNoFurtherThanTheirLimit) {
+  const std::string grow = "{% set n = namespace(x='aaaaaaaa') %}{% for i in range(50) %}";
+  EXPECT_THAT(failure(grow + "{% set n.x = n.x ~ n.x %}{% endfor %}"), testing::HasSubstr("long"));
+  EXPECT_THAT(failure(grow + "{% set n.x = n.x | replace('a', n.x) %}{% endfor %}"),
+              testing::HasSubstr("long"));
+  EXPECT_THAT(failure(grow + "{% set n.x = n.x.join([n.x] * 1000) %}{% endfor %}"),
+              testing::HasSubstr("long"));
+}
+
+TEST(ChatTemplate, ValuesGrowNoFurtherThanCanBeWalked) {
+  const std::string grow = "{% set n = namespace(x=[]) %}{% for i in range(100000) %}";
+  EXPECT_THAT(failure(grow + "{% set n.x = [n.x] %}{% endfor %}"), testing::HasSubstr("deeply"));
+  EXPECT_THAT(failure(grow + "{% set n.x = {'k': n.x}.items %}{% endfor %}"),
+              testing::HasSubstr("deeply"));
+  EXPECT_THAT(failure(grow + "{% set n.x = [n.x, n.x] %}{% endfor %}"),
+              testing::HasSubstr("too large"));
+  for (const char* value : {"n", "[n]", "{'k': [n]}", "{'k': n}.items"}) {
+    EXPECT_EQ(failure("{% set n = namespace() %}{% set n.x = " + std::string(value) + " %}"),
+              "a namespace cannot hold a namespace")
+        << value;
+  }
+  EXPECT_EQ(failure(grow + "{% set n.x = [i] %}{% endfor %}{{ n == n }}{{ n }}"), "rendered");
+}
+
+// What a client sends may be as long as a body.
+TEST(ChatTemplate, LongConversationsCostNoMoreThanTheirLength) {
+  std::string text;
+  for (int i = 0; i < 500'000; ++i) text += "</think> ";
+  Json variables{{"x", text}, {"messages", Json::array()}};
+  for (int i = 0; i < 30'000; ++i) variables["messages"].push_back({{"content", "a"}});
+  for (const char* source :
+       {"{{ x.split('</think>') | length }}", "{{ x.rsplit('</think>') | length }}",
+        "{{ x.split() | length }}", "{{ x.rsplit() | length }}",
+        "{% for m in messages %}{% set y = messages[loop.index0] %}{% endfor %}{{ 500001 }}",
+        "{% macro f() %}{{ 500001 }}{% endmacro %}{% set z = x %}"
+        "{% for m in messages %}{% set y = f() %}{% endfor %}{{ 500001 }}"}) {
+    const std::clock_t begin = std::clock();
+    const auto out = ChatTemplate::parse(source)->render(variables, 0);
+    ASSERT_TRUE(out) << source << out.error().message;
+    EXPECT_TRUE(*out == "500001" || *out == "500000") << source << *out;
+    EXPECT_LT(std::clock() - begin, 10 * CLOCKS_PER_SEC) << source;
+  }
 }
 
 TEST(ChatTemplate, VariablesMustBeAnObject) {

@@ -133,9 +133,17 @@ Value unique(const Value& object) {
   return Value::list(std::move(out));
 }
 
+// `otherwise` for what is no number.
+Value truncated(double real, const Value& otherwise) {
+  constexpr double kEnd = 9223372036854775808.0;  // 2^63
+  if (std::isnan(real)) return otherwise;
+  if (real < -kEnd || real >= kEnd) fail("an integer leaves the range of 64 bits");
+  return static_cast<std::int64_t>(real);
+}
+
 Value to_integer(const Value& object, const Call& call) {
   if (object.boolean() || object.integer()) return arithmetic("+", object, 0);
-  if (object.real()) return static_cast<std::int64_t>(std::trunc(*object.real()));
+  if (object.real()) return truncated(*object.real(), call.get(0, "default", 0));
   if (object.text()) {
     const std::string text = trim(*object.text(), "", true, true);
     std::int64_t number = 0;
@@ -145,7 +153,7 @@ Value to_integer(const Value& object, const Call& call) {
     double real = 0;
     const auto [real_end, real_code] = std::from_chars(start, text.data() + text.size(), real);
     if (real_code == std::errc() && real_end == text.data() + text.size())
-      return static_cast<std::int64_t>(std::trunc(real));
+      return truncated(real, call.get(0, "default", 0));
   }
   return call.get(0, "default", 0);
 }
@@ -178,8 +186,8 @@ Value indented(const Value& object, const Call& call) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
     const std::string line = text.substr(at, end - at);
     if (!start) out += '\n';
-    if ((start && first) || (!start && (blank || !line.empty()))) out += indent;
-    out += line;
+    if ((start && first) || (!start && (blank || !line.empty()))) append_text(out, indent);
+    append_text(out, line);
     start = false;
     at = end + 1;
   }

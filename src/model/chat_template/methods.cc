@@ -60,71 +60,82 @@ std::string replace_all(const std::string& text, const std::string& from, const 
   std::string out;
   if (from.empty()) {  // between all characters, as Python does
     for (const std::string& c : characters(text)) {
-      if (count-- != 0) out += to;
-      out += c;
+      if (count-- != 0) append_text(out, to);
+      append_text(out, c);
     }
-    return count != 0 ? out + to : out;
+    if (count != 0) append_text(out, to);
+    return out;
   }
   std::size_t at = 0;
   while (count-- != 0) {
     const std::size_t found = text.find(from, at);
     if (found == std::string::npos) break;
-    out += text.substr(at, found - at) + to;
+    append_text(out, std::string_view(text).substr(at, found - at));
+    append_text(out, to);
     at = found + from.size();
   }
-  return out + text.substr(at);
+  append_text(out, std::string_view(text).substr(at));
+  return out;
 }
 
 namespace {
 
 // The first white space, or the last; npos: none.
 std::size_t find_space(std::string_view text, bool last) {
-  std::size_t found = std::string_view::npos;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t start = at;
-    if (!is_space(tokenizing::next_code_point(text, at))) continue;
-    found = start;
-    if (!last) break;
+  std::size_t at = last ? text.size() : 0;
+  while (last ? at > 0 : at < text.size()) {
+    std::size_t found = at;
+    const char32_t c =
+        last ? tokenizing::previous_code_point(text, found) : tokenizing::next_code_point(text, at);
+    if (is_space(c)) return found;
+    if (last) at = found;
   }
-  return found;
+  return std::string_view::npos;
+}
+
+// Parts between white space, from one end.
+std::vector<std::string> split_words(std::string_view rest, std::int64_t limit, bool from_right) {
+  std::vector<std::string> parts;
+  while (true) {
+    rest = trimmed(rest, "", !from_right, from_right);
+    if (rest.empty()) break;
+    const std::size_t cut = static_cast<std::int64_t>(parts.size()) == limit
+                                ? std::string_view::npos
+                                : find_space(rest, from_right);
+    if (cut == std::string_view::npos) {
+      parts.emplace_back(rest);
+      break;
+    }
+    const std::size_t space = tokenizing::character_length(rest[cut]);
+    parts.emplace_back(from_right ? rest.substr(cut + space) : rest.substr(0, cut));
+    rest = from_right ? rest.substr(0, cut) : rest.substr(cut);
+  }
+  return parts;
+}
+
+std::vector<std::string> split_at(std::string_view rest, std::string_view separator,
+                                  std::int64_t limit, bool from_right) {
+  std::vector<std::string> parts;
+  while (limit < 0 || static_cast<std::int64_t>(parts.size()) < limit) {
+    const std::size_t found = from_right ? rest.rfind(separator) : rest.find(separator);
+    if (found == std::string_view::npos) break;
+    const std::size_t behind = found + separator.size();
+    parts.emplace_back(from_right ? rest.substr(behind) : rest.substr(0, found));
+    rest = from_right ? rest.substr(0, found) : rest.substr(behind);
+  }
+  parts.emplace_back(rest);
+  return parts;
 }
 
 Value split_text(const std::string& text, const Value& separator, std::int64_t limit,
                  bool from_right) {
   std::vector<std::string> parts;
   if (separator.is_none()) {
-    std::string_view rest = text;
-    while (true) {
-      const std::string stripped = trim(rest, "", !from_right, from_right);
-      if (stripped.empty()) break;
-      if (limit >= 0 && static_cast<std::int64_t>(parts.size()) == limit) {
-        parts.push_back(trim(stripped, "", true, true).empty() ? "" : stripped);
-        break;
-      }
-      const std::size_t cut = find_space(stripped, from_right);
-      if (cut == std::string::npos) {
-        parts.push_back(stripped);
-        break;
-      }
-      const std::size_t space = tokenizing::character_length(stripped[cut]);
-      parts.push_back(from_right ? stripped.substr(cut + space) : stripped.substr(0, cut));
-      const std::size_t start =
-          static_cast<std::size_t>(from_right ? 0 : rest.size() - (stripped.size() - cut));
-      rest = from_right ? rest.substr(0, cut) : rest.substr(start);
-    }
+    parts = split_words(text, limit, from_right);
   } else {
     if (!separator.text()) fail("must be str or None, not " + type_name(separator));
     if (separator.text()->empty()) fail("empty separator");
-    std::string rest = text;
-    while (limit < 0 || static_cast<std::int64_t>(parts.size()) < limit) {
-      const std::size_t found =
-          from_right ? rest.rfind(*separator.text()) : rest.find(*separator.text());
-      if (found == std::string::npos) break;
-      const std::size_t behind = found + separator.text()->size();
-      parts.push_back(from_right ? rest.substr(behind) : rest.substr(0, found));
-      rest = from_right ? rest.substr(0, found) : rest.substr(behind);
-    }
-    parts.push_back(rest);
+    parts = split_at(text, *separator.text(), limit, from_right);
   }
   if (from_right) std::ranges::reverse(parts);
   std::vector<Value> out(parts.begin(), parts.end());
@@ -153,8 +164,10 @@ std::int64_t count_of(const std::string& text, const std::string& part) {
 
 std::string join(const std::vector<Value>& items, const std::string& separator) {
   std::string out;
-  for (std::size_t i = 0; i < items.size(); ++i)
-    out += (i > 0 ? separator : "") + to_text(items[i]);
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (i > 0) append_text(out, separator);
+    append_text(out, to_text(items[i]));
+  }
   return out;
 }
 
@@ -267,21 +280,24 @@ namespace {
 // A method bound to its dictionary; Undefined when there is none of that name.
 Value dict_method(const std::shared_ptr<Dict>& dict, const std::string& name) {
   if (name == "items")
-    return Value::callable(name, [dict](Arguments, NamedArguments) { return dict_items(*dict); });
+    return Value::callable(
+        name, [dict](Arguments, NamedArguments) { return dict_items(*dict); }, dict->extent);
   if (name == "keys" || name == "values") {
-    return Value::callable(name, [dict, keys = name == "keys"](Arguments, NamedArguments) {
+    const auto call = [dict, keys = name == "keys"](Arguments, NamedArguments) {
       std::vector<Value> out;
       for (const auto& [key, value] : dict->items) out.push_back(keys ? Value(key) : value);
       return Value::list(std::move(out));
-    });
+    };
+    return Value::callable(name, call, dict->extent);
   }
   if (name == "get") {
-    return Value::callable(name, [dict](Arguments args, NamedArguments named) {
+    const auto get = [dict](Arguments args, NamedArguments named) {
       const Call call("get", args, named);
       const Value& key = call.need(0, "key");
       const Value* found = key.text() ? dict->find(*key.text()) : nullptr;
       return found != nullptr ? *found : call.get(1, "default", None{});
-    });
+    };
+    return Value::callable(name, get, dict->extent);
   }
   return Value::undefined("");
 }

@@ -12,9 +12,6 @@
 namespace pd::model::jinja {
 namespace {
 
-constexpr std::size_t kTextMax = 64 * 1024 * 1024;
-constexpr std::size_t kListMax = 1'000'000;
-
 std::string float_text(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
@@ -66,6 +63,7 @@ void append_json_items(std::string& out, const Items& items, char open, char clo
     first = false;
     line(depth + 1);
     one(item);
+    if (out.size() > kTextMax) fail("a string is too long");
   }
   if (!items.empty()) line(depth);
   out += close;
@@ -108,75 +106,45 @@ void append_json(std::string& out, const Value& value, int indent, bool sort_key
   }
 }
 
-[[noreturn]] void bad_operands(std::string_view op, const Value& a, const Value& b) {
-  for (const Value* value : {&a, &b}) {
-    if (value->is_undefined()) fail(std::get<Undefined>(value->storage()).why);
-  }
-  fail(fmt::format("unsupported operand type(s) for {}: '{}' and '{}'", op, type_name(a),
-                   type_name(b)));
-}
-
-Value repeated(const Value& thing, std::int64_t times) {
-  if (const auto* s = thing.text()) {
-    std::string out;
-    if (times > 0 && s->size() * static_cast<std::size_t>(times) > kTextMax)
-      fail("a repeated string is too long");
-    for (std::int64_t i = 0; i < times; ++i) out += *s;
-    return out;
-  }
-  std::vector<Value> out;
-  const auto& items = thing.list()->items;
-  if (times > 0 && items.size() * static_cast<std::size_t>(times) > kListMax)
-    fail("a repeated list is too long");
-  for (std::int64_t i = 0; i < times; ++i) out.insert(out.end(), items.begin(), items.end());
-  return Value::list(std::move(out), thing.list()->tuple);
-}
-
-std::int64_t as_integer(const Value& value) {
-  return value.boolean() ? *value.boolean() : *value.integer();
-}
-bool integral(const Value& value) { return value.boolean() || value.integer(); }
-
-std::int64_t floor_div(std::int64_t a, std::int64_t b) {
-  return a / b - ((a % b != 0 && (a < 0) != (b < 0)) ? 1 : 0);
-}
-
-Value integer_arithmetic(std::string_view op, std::int64_t a, std::int64_t b) {
-  std::int64_t out = 0;
-  bool overflow = false;
-  if (op == "+")
-    overflow = __builtin_add_overflow(a, b, &out);
-  else if (op == "-")
-    overflow = __builtin_sub_overflow(a, b, &out);
-  else if (op == "*")
-    overflow = __builtin_mul_overflow(a, b, &out);
-  else if (op == "//" || op == "%") {
-    if (b == 0) fail(op == "%" ? "integer modulo by zero" : "integer division or modulo by zero");
-    if (b == -1) return op == "%" ? Value(0) : integer_arithmetic("-", 0, a);
-    out = op == "//" ? floor_div(a, b) : a - floor_div(a, b) * b;
-  } else if (op == "**") {
-    if (b < 0) return std::pow(static_cast<double>(a), static_cast<double>(b));
-    out = 1;
-    for (std::int64_t i = 0; i < b && !overflow; ++i)
-      overflow = __builtin_mul_overflow(out, a, &out);
-  }
-  if (overflow) fail("an integer leaves the range of 64 bits");
-  return out;
-}
-
-Value real_arithmetic(std::string_view op, double a, double b) {
-  if ((op == "/" || op == "//" || op == "%") && b == 0)
-    fail(op == "/" ? "division by zero" : "float floor division by zero");
-  if (op == "+") return a + b;
-  if (op == "-") return a - b;
-  if (op == "*") return a * b;
-  if (op == "/") return a / b;
-  if (op == "//") return std::floor(a / b);
-  if (op == "%") return a - std::floor(a / b) * b;
-  return std::pow(a, b);
-}
-
 }  // namespace
+
+void Extent::add(const Value& value) {
+  constexpr int kDepthMax = 200;  // a request's own values have 64
+  ++size;
+  if (const std::string* text = value.text()) size += static_cast<std::int64_t>(text->size() / 64);
+  const Extent* inner = value.list()       ? &value.list()->extent
+                        : value.dict()     ? &value.dict()->extent
+                        : value.callable() ? &value.callable()->extent
+                                           : nullptr;
+  if (value.dict() && value.dict()->is_namespace) {
+    namespaces = true;
+  } else if (inner != nullptr) {
+    size += inner->size;
+    depth = std::max(depth, inner->depth + 1);
+    namespaces |= inner->namespaces;
+  }
+  if (depth > kDepthMax) fail("values are nested too deeply");
+  if (size > kSizeMax) fail("a value is too large");
+}
+
+void Dict::set(const std::string& key, Value value) {
+  const auto old = std::ranges::find(items, key, [](const auto& item) { return item.first; });
+  if (old == items.end()) return append(key, std::move(value));
+  hold(value);
+  old->second = std::move(value);
+}
+
+void Dict::append(const std::string& key, Value value) {
+  hold(value);
+  items.emplace_back(key, std::move(value));
+}
+
+// Of a namespace only the new value is measured: the old one is gone.
+void Dict::hold(const Value& value) {
+  if (is_namespace) extent = {};
+  extent.add(value);
+  if (is_namespace && extent.namespaces) fail("a namespace cannot hold a namespace");
+}
 
 Value from_json(const Json& json) {
   switch (json.type()) {
@@ -200,7 +168,7 @@ Value from_json(const Json& json) {
     }
     case Json::value_t::object: {
       auto dict = std::make_shared<Dict>();
-      for (const auto& [key, item] : json.items()) dict->items.emplace_back(key, from_json(item));
+      for (const auto& [key, item] : json.items()) dict->append(key, from_json(item));
       return Value(dict);
     }
     default:
@@ -220,13 +188,15 @@ bool truthy(const Value& value) {
 }
 
 double as_double(const Value& value) {
-  return value.real() ? *value.real() : static_cast<double>(as_integer(value));
+  if (value.is_undefined()) fail(std::get<Undefined>(value.storage()).why);
+  if (!value.is_number()) fail(fmt::format("must be a number, not {}", type_name(value)));
+  return value.real() ? *value.real() : static_cast<double>(value.integral());
 }
 
 bool equal(const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) {
-    return integral(a) && integral(b) ? as_integer(a) == as_integer(b)
-                                      : as_double(a) == as_double(b);
+    return a.is_integral() && b.is_integral() ? a.integral() == b.integral()
+                                              : as_double(a) == as_double(b);
   }
   if (a.storage().index() != b.storage().index()) return false;
   if (a.is_undefined() || a.is_none()) return true;
@@ -236,6 +206,7 @@ bool equal(const Value& a, const Value& b) {
            std::ranges::equal(a.list()->items, b.list()->items, equal);
   }
   if (a.dict()) {
+    if (a.dict()->is_namespace || b.dict()->is_namespace) return a.dict() == b.dict();
     if (a.dict()->items.size() != b.dict()->items.size()) return false;
     return std::ranges::all_of(a.dict()->items, [&](const auto& item) {
       const Value* other = b.dict()->find(item.first);
@@ -293,13 +264,14 @@ std::string to_repr(const Value& value) {
   if (const auto* s = value.text()) return quoted(*s);
   std::string out;
   if (const List* list = value.list()) {
-    for (const Value& item : list->items) out += (out.empty() ? "" : ", ") + to_repr(item);
+    for (const Value& item : list->items)
+      append_text(out, (out.empty() ? "" : ", ") + to_repr(item));
     if (list->tuple) return "(" + out + (list->items.size() == 1 ? ",)" : ")");
     return "[" + out + "]";
   }
   if (const Dict* dict = value.dict()) {
     for (const auto& [key, item] : dict->items)
-      out += (out.empty() ? "" : ", ") + quoted(key) + ": " + to_repr(item);
+      append_text(out, (out.empty() ? "" : ", ") + quoted(key) + ": " + to_repr(item));
     return dict->is_namespace ? "<Namespace {" + out + "}>" : "{" + out + "}";
   }
   return fmt::format("<function {}>", value.callable()->name);
@@ -358,7 +330,7 @@ std::string type_name(const Value& value) {
   return "function";
 }
 
-std::string trim(std::string_view text, std::string_view set, bool left, bool right) {
+std::string_view trimmed(std::string_view text, std::string_view set, bool left, bool right) {
   std::u32string chars;
   for (std::size_t at = 0; at < set.size();) chars += tokenizing::next_code_point(set, at);
   const auto strips = [&](char32_t c) {
@@ -374,27 +346,16 @@ std::string trim(std::string_view text, std::string_view set, bool left, bool ri
     if (!strips(tokenizing::previous_code_point(text, start))) break;
     text = text.substr(0, start);
   }
-  return std::string(text);
+  return text;
 }
 
-Value arithmetic(std::string_view op, const Value& a, const Value& b) {
-  if (op == "~") return to_text(a) + to_text(b);
-  if (op == "+" && a.text() && b.text()) {
-    if (a.text()->size() + b.text()->size() > kTextMax) fail("a string is too long");
-    return *a.text() + *b.text();
-  }
-  if (op == "+" && a.list() && b.list() && a.list()->tuple == b.list()->tuple) {
-    auto items = a.list()->items;
-    if (items.size() + b.list()->items.size() > kListMax) fail("a list is too long");
-    items.insert(items.end(), b.list()->items.begin(), b.list()->items.end());
-    return Value::list(std::move(items), a.list()->tuple);
-  }
-  if (op == "*" && integral(b) && (a.text() || a.list())) return repeated(a, as_integer(b));
-  if (op == "*" && integral(a) && (b.text() || b.list())) return repeated(b, as_integer(a));
-  if (!a.is_number() || !b.is_number()) bad_operands(op, a, b);
-  if (op != "/" && integral(a) && integral(b))
-    return integer_arithmetic(op, as_integer(a), as_integer(b));
-  return real_arithmetic(op, as_double(a), as_double(b));
+std::string trim(std::string_view text, std::string_view set, bool left, bool right) {
+  return std::string(trimmed(text, set, left, right));
+}
+
+void append_text(std::string& out, std::string_view text) {
+  if (out.size() + text.size() > kTextMax) fail("a string is too long");
+  out += text;
 }
 
 Value subscript(const Value& object, const Value& key) {
@@ -402,12 +363,14 @@ Value subscript(const Value& object, const Value& key) {
   if (const Dict* dict = object.dict(); dict != nullptr && key.text()) {
     if (const Value* found = dict->find(*key.text())) return *found;
   }
-  if (integral(key) && (object.list() || object.text())) {
-    const auto items = items_of(object);
-    std::int64_t index = as_integer(key);
-    if (index < 0) index += static_cast<std::int64_t>(items.size());
-    if (index >= 0 && index < static_cast<std::int64_t>(items.size()))
-      return items[static_cast<std::size_t>(index)];
+  if (key.is_integral() && (object.list() || object.text())) {
+    const std::int64_t size = length_of(object);
+    std::int64_t index = key.integral();
+    if (index < 0) index += size;
+    if (index >= 0 && index < size) {
+      const auto at = static_cast<std::size_t>(index);
+      return object.list() ? object.list()->items[at] : Value(characters(*object.text())[at]);
+    }
   }
   if (key.text() && !object.dict()) {
     Value found = attribute(object, *key.text());
@@ -426,8 +389,8 @@ Value slice(const Value& object, const Value& start, const Value& stop, const Va
   const auto size = static_cast<std::int64_t>(items.size());
   const auto number = [&](const Value& value, std::int64_t standard) {
     if (value.is_none()) return standard;
-    if (!integral(value)) fail("slice indices must be integers or None");
-    return as_integer(value);
+    if (!value.is_integral()) fail("slice indices must be integers or None");
+    return value.integral();
   };
   const std::int64_t by = number(step, 1);
   if (by == 0) fail("slice step cannot be zero");
@@ -444,8 +407,10 @@ Value slice(const Value& object, const Value& start, const Value& stop, const Va
   const std::int64_t from = bound(start, by > 0 ? 0 : size - 1),
                      to = bound(stop, by > 0 ? size : -1);
   std::vector<Value> out;
-  for (std::int64_t i = from; by > 0 ? i < to : i > to; i += by)
+  for (std::int64_t i = from; by > 0 ? i < to : i > to;) {
     out.push_back(items[static_cast<std::size_t>(i)]);
+    if (__builtin_add_overflow(i, by, &i)) break;
+  }
   if (!object.text()) return Value::list(std::move(out), object.list()->tuple);
   std::string text;
   for (const Value& c : out) text += *c.text();

@@ -27,26 +27,47 @@ class TemplateError : public std::runtime_error {
   throw TemplateError(ErrorCode::kInvalidArgument, message);
 }
 
+constexpr std::size_t kTextMax = 64 * 1024 * 1024;  // of one string
+constexpr std::int64_t kSizeMax = 1 << 24;  // of an Extent; a body of 10 MiB has 5 million values
+
 class Value;
 struct Undefined {
   std::string why;  // what using it says: "'x' is undefined"
 };
 struct None {};
+// What a list or dictionary holds on all its levels. Values share what they hold, so a short
+// template could make one that takes for ever to walk or to free, or that holds itself; add()
+// fails before.
+struct Extent {
+  std::int64_t size = 0;  // values, and of texts 64 bytes count as one
+  int depth = 0;
+  bool namespaces = false;  // is one or holds one
+  void add(const Value& value);
+};
 struct List {
   std::vector<Value> items;
   bool tuple = false;
+  Extent extent{};
 };
+// A namespace is the only value that changes once it is made: it holds no other, and is one level
+// of size 1 for what holds it.
 struct Dict {
   std::vector<std::pair<std::string, Value>> items;  // in order of insertion
   bool is_namespace = false;
+  Extent extent{};
   const Value* find(std::string_view key) const;
   void set(const std::string& key, Value value);
+  void append(const std::string& key, Value value);  // of a new key
+
+ private:
+  void hold(const Value& value);
 };
 using Arguments = std::vector<Value>;
 using NamedArguments = std::vector<std::pair<std::string, Value>>;
 struct Callable {
   std::string name;
   std::function<Value(Arguments args, NamedArguments named)> call;
+  Extent extent{};  // of what it is bound to
 };
 
 class Value {
@@ -65,10 +86,13 @@ class Value {
   // NOLINTEND(google-explicit-constructor)
   static Value undefined(std::string why) { return Value(Undefined{std::move(why)}); }
   static Value list(std::vector<Value> items, bool tuple = false) {
-    return Value(std::make_shared<List>(List{std::move(items), tuple}));
+    Extent extent{};
+    for (const Value& item : items) extent.add(item);
+    return Value(std::make_shared<List>(List{std::move(items), tuple, extent}));
   }
-  static Value callable(std::string name, std::function<Value(Arguments, NamedArguments)> call) {
-    return Value(std::make_shared<Callable>(Callable{std::move(name), std::move(call)}));
+  static Value callable(std::string name, std::function<Value(Arguments, NamedArguments)> call,
+                        const Extent& extent = {}) {
+    return Value(std::make_shared<Callable>(Callable{std::move(name), std::move(call), extent}));
   }
 
   bool is_undefined() const { return std::holds_alternative<Undefined>(storage_); }
@@ -80,7 +104,9 @@ class Value {
   List* list() const { return get_pointer<List>(); }
   Dict* dict() const { return get_pointer<Dict>(); }
   Callable* callable() const { return get_pointer<Callable>(); }
-  bool is_number() const { return boolean() || integer() || real(); }
+  bool is_integral() const { return boolean() || integer(); }
+  std::int64_t integral() const { return boolean() ? *boolean() : *integer(); }
+  bool is_number() const { return is_integral() || real(); }
   const Storage& storage() const { return storage_; }
 
  private:
@@ -98,16 +124,6 @@ inline const Value* Dict::find(std::string_view key) const {
   }
   return nullptr;
 }
-inline void Dict::set(const std::string& key, Value value) {
-  for (auto& [name, old] : items) {
-    if (name == key) {
-      old = std::move(value);
-      return;
-    }
-  }
-  items.emplace_back(key, std::move(value));
-}
-
 Value from_json(const Json& json);
 bool truthy(const Value& value);
 bool equal(const Value& a, const Value& b);
@@ -120,12 +136,15 @@ std::string to_repr(const Value& value);  // repr()
 std::string to_json_text(const Value& value, int indent, bool sort_keys);
 std::vector<Value> items_of(const Value& value);  // iteration; fails for what cannot be iterated
 std::int64_t length_of(const Value& value);
-double as_double(const Value& value);
+double as_double(const Value& value);       // fails for what is no number
 std::string type_name(const Value& value);  // Python's: "str", "int", ...
 
 std::vector<std::string> characters(std::string_view text);  // one string a code point
-std::string trim(std::string_view text, std::string_view set, bool left,
-                 bool right);  // empty set: white space
+std::string_view trimmed(std::string_view text, std::string_view set, bool left,
+                         bool right);  // empty set: white space
+std::string trim(std::string_view text, std::string_view set, bool left, bool right);
+// Fails rather than let `out` grow beyond kTextMax.
+void append_text(std::string& out, std::string_view text);
 
 // Results of operators; `op` as written.
 Value arithmetic(std::string_view op, const Value& a, const Value& b);
