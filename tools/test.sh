@@ -53,12 +53,13 @@ sanitize() {
   stage "fuzzers, a short run each"
   tools/fuzz.sh "${FUZZ_SECONDS:-3}"
 }
-# Where threads meet: queues, pools, metrics, the event loop, the loops of a gateway, transport.
+# Where threads meet: queues, pools, metrics, the event loop, connections between processes, the loops of a gateway, a load,
+# transport.
 threads() {
   stage "thread sanitizer"
   configure tsan
-  compile tsan --target base_test net_test bench_test transfer_test transfer_process_test transfer_test_peer
-  run_ctest build/tsan -R '^(base_test|net_test|bench_test|transfer_test|transfer_process_test)$'
+  compile tsan --target base_test net_test legs_test gateway_test load_test bench_test transfer_test transfer_process_test transfer_test_peer
+  run_ctest build/tsan -R '^(base_test|net_test|legs_test|gateway_test|load_test|bench_test|transfer_test|transfer_process_test)$'
 }
 # On demand, before a release: engines and whole processes under TSan; every end-to-end test under ASan.
 thorough() {
