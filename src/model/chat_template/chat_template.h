@@ -27,9 +27,9 @@ class ChatTemplate {
   ~ChatTemplate();
 
   // `variables`: an object (messages, tools, add_generation_prompt, bos_token, ...). `unix_seconds`
-  // is what strftime_now() formats (UTC). Bounded: at most 10 million evaluation steps and 64 MiB
-  // of output. Errors: kInvalidArgument with the template's own text for raise_exception(), or a
-  // type error.
+  // is what strftime_now() formats (UTC). Bounded: at most 10 million evaluation steps, 64 MiB of
+  // output and of each text, and values of some 16 million parts and 200 levels. Errors:
+  // kInvalidArgument with the template's own text for raise_exception(), or a type error.
   Result<std::string> render(const Json& variables, std::int64_t unix_seconds) const;
 
  private:
