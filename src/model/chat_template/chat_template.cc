@@ -15,6 +15,7 @@ namespace jinja {
 namespace {
 
 constexpr std::int64_t kStepsMax = 10'000'000;
+constexpr std::int64_t kLoopSteps = 10;  // of one turn of a loop: it makes the 12 values of `loop`
 constexpr std::size_t kOutputMax = 64 * 1024 * 1024;
 constexpr int kCallDepthMax = 50;  // macros that call macros
 constexpr std::size_t kTemplateMax = 1024 * 1024;
@@ -41,8 +42,8 @@ class Evaluator {
   }
 
  private:
-  void step() {
-    if (++steps_ > kStepsMax) fail("the template takes too many steps");
+  void step(std::int64_t n = 1) {
+    if ((steps_ += n) > kStepsMax) fail("the template takes too many steps");
   }
 
   // ---- statements ----
@@ -136,7 +137,7 @@ class Evaluator {
     }
     ++loop_depth_;
     for (std::size_t i = 0; i < items.size(); ++i) {
-      step();
+      step(kLoopSteps);
       scopes_.emplace_back();
       scopes_.back().insert_or_assign("loop", loop_variable(items, i));
       assign(s.targets, items[i]);
