@@ -18,6 +18,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   round_trip<Registration>(text, parse_registration);
   round_trip<Assignment>(text, parse_assignment);
   round_trip<Topology>(text, parse_topology);
-  (void)parse_worker_status(text);
+  round_trip<WorkerStatus>(text, parse_worker_status);
   return 0;
 }
