@@ -230,7 +230,7 @@ void Dispatcher::count_leg(Request& request, std::optional<CountedLeg>& counted,
   if (!counted) {
     pool(role).on_sent(held->worker);
     links_.hold(held->worker, {id, held->number}, now);
-    counted.emplace();
+    counted.emplace(CountedLeg{});
   }
   if (held->accepted && !counted->leg.accepted) {
     pool(role).on_accepted(held->worker);
