@@ -62,7 +62,7 @@ void StubGroup::handle(const net::HttpRequest& request, net::HttpResponse respon
   if (request.path() != "/cluster/v1/topology")
     return response.send(404, "application/json", R"({"error":"no such verb"})");
   const std::string known = fmt::format("?after={}&fence={}", topology_.revision, topology_.fence);
-  if (!request.target.ends_with(known))
+  if (!request.target.contains(known))
     return response.send(200, "application/json", to_json(topology_));
   loop_.call_at(loop_.now() + kLongPoll,
                 [response]() mutable { response.send(304, "application/json", ""); });
