@@ -43,10 +43,9 @@ Result<std::unique_ptr<StubWorker>> StubWorker::create(net::EventLoop& loop, Stu
   std::unique_ptr<StubWorker> worker(new StubWorker(loop, handoffs, options));
   auto server = net::HttpServer::create(
       loop,
-      // A channel holds the tokens of all its legs, and they come as fast as they can.
       {.host = options.host,
        .port = options.port,
-       .limits = {.write_buffer_max = Bytes(32 * 1024 * 1024)}},
+       .limits = {.write_buffer_max = legs::kChannelUnsentMax}},
       [raw = worker.get()](net::HttpRequest request, net::HttpResponse response) {
         raw->handle(std::move(request), std::move(response));
       });
@@ -122,7 +121,6 @@ void StubWorker::begin_prefill(protocol::PrefillRequest request, legs::LegReply 
   });
   const Duration time = prefill_time(request.prompt.size() + request.emitted.size());
   prefills_.emplace(request.id, Prefill{std::move(reply), 0, loop_.now() + time});
-  if (time == Duration{0}) return hand_out(request);
   after(time, [this, request = std::move(request)] { hand_out(request); });
 }
 

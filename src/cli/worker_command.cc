@@ -40,8 +40,7 @@ Result<worker::WorkerOptions> worker_options(const WorkerFlags& flags,
   out.seed = random_bits();
   out.http.host = config.worker.host;
   out.http.limits.body_bytes_max = Bytes(64 * 1024 * 1024);
-  // The channel of a gateway carries the tokens of all its legs, and the largest frame.
-  out.http.limits.write_buffer_max = Bytes(32 * 1024 * 1024);
+  out.http.limits.write_buffer_max = legs::kChannelUnsentMax;
   // A gateway keeps its connections; it closes idle ones before this.
   out.http.limits.idle_timeout = std::chrono::minutes(5);
   out.model = model_options(config, *path);

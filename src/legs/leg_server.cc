@@ -28,6 +28,15 @@ struct ServerChannel : std::enable_shared_from_this<ServerChannel> {
   std::optional<LegReply> begin(const AttemptId& leg);
   void break_off(const std::string& why);
   void on_close();
+  // `append_frame` adds it behind the leg that it is of.
+  template <typename AppendFrame>
+  void say(const AttemptId& leg, AppendFrame append_frame) {
+    if (!legs.contains(leg)) return;
+    bytes.clear();
+    protocol::append_leg(bytes, leg);
+    append_frame(bytes);
+    stream.write(bytes);
+  }
 
   net::HttpResponse stream;
   std::shared_ptr<const LegHandlers> handlers;
@@ -98,21 +107,12 @@ LegReply::~LegReply() {
 bool LegReply::open() const { return channel_ && channel_->legs.contains(leg_); }
 
 void LegReply::send(const protocol::Frame& frame) {
-  if (!open()) return;
-  std::string& bytes = channel_->bytes;
-  bytes.clear();
-  protocol::append_leg(bytes, leg_);
-  protocol::append_frame(bytes, frame);
-  channel_->stream.write(bytes);
+  if (channel_)
+    channel_->say(leg_, [&frame](std::string& out) { protocol::append_frame(out, frame); });
 }
 
 void LegReply::send_encoded(std::string_view frame) {
-  if (!open()) return;
-  std::string& bytes = channel_->bytes;
-  bytes.clear();
-  protocol::append_leg(bytes, leg_);
-  bytes.append(frame);
-  channel_->stream.write(bytes);
+  if (channel_) channel_->say(leg_, [frame](std::string& out) { out.append(frame); });
 }
 
 void LegReply::end() {

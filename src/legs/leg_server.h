@@ -6,6 +6,7 @@
 #include <memory>
 #include <string_view>
 
+#include "base/units.h"
 #include "net/http_server.h"
 #include "protocol/pd_messages.h"
 
@@ -14,6 +15,10 @@ namespace pd::legs {
 namespace detail {
 struct ServerChannel;
 }
+
+// HttpLimits::write_buffer_max of a server that takes channels: one carries the tokens of all its
+// legs, and the largest frame (protocol::kFrameBytesMax).
+inline constexpr Bytes kChannelUnsentMax{32 * 1024 * 1024};
 
 // What one leg says. Frames that are sent in one turn of the loop leave together with those of all
 // other legs of the channel. A reply that goes without an end was forgotten: the leg ends as a
