@@ -126,10 +126,25 @@ Converted converted(element value, const JsonBounds& bounds, int depth_left) {
   return Json(nullptr);
 }
 
+constexpr std::size_t kKeptCapacityMax = 64 * 1024;  // bytes of a body
+
+// Empty while one is in use: a parser that is made meanwhile begins with none.
+simdjson::dom::parser& kept_parser() {
+  thread_local simdjson::dom::parser kept;
+  return kept;
+}
+
 }  // namespace
 
-ApiResult<simdjson::dom::object> parse_object(simdjson::dom::parser& parser,
-                                              std::string_view body) {
+// A parser that was moved from is of no use: it still believes to have its memory.
+BodyParser::BodyParser() : parser_(std::exchange(kept_parser(), simdjson::dom::parser())) {}
+
+BodyParser::~BodyParser() {
+  if (parser_.capacity() <= kKeptCapacityMax) kept_parser() = std::move(parser_);
+}
+
+ApiResult<simdjson::dom::object> parse_object(BodyParser& body_parser, std::string_view body) {
+  simdjson::dom::parser& parser = body_parser.parser();
   simdjson::dom::object object;
   if (body.empty()) {
     return std::unexpected(ApiError{400, "invalid_request_error",

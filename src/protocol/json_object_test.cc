@@ -52,10 +52,28 @@ TEST(ToOrderedJson, KeepsEveryKeyOfManyObjects) {
 }
 
 TEST(JsonObject, OfTooManyKeysIsNotRead) {
-  simdjson::dom::parser parser;
+  BodyParser parser;
   JsonObject object(*parse_object(parser, R"({"a":"x","b":1,"c":1})"), {.keys_max = 2});
   EXPECT_FALSE(object.string("a"));
   EXPECT_THAT(object.finish()->message, HasSubstr("more than 2 keys"));
+}
+
+// One inside the other, a large one, and again a small one.
+TEST(BodyParser, KeepsEachDocumentForAsLongAsItLives) {
+  for (int i = 0; i < 3; ++i) {
+    BodyParser outer;
+    JsonObject first(*parse_object(outer, R"({"a":"outer"})"), {});
+    {
+      BodyParser inner;
+      const std::string large = R"({"a":")" + std::string(200'000, 'x') + R"("})";
+      JsonObject second(*parse_object(inner, large), {});
+      EXPECT_EQ(second.string("a")->size(), 200'000U);
+    }
+    BodyParser last;
+    JsonObject third(*parse_object(last, R"({"a":"last"})"), {});
+    EXPECT_EQ(third.string("a"), "last");
+    EXPECT_EQ(first.string("a"), "outer");
+  }
 }
 
 }  // namespace

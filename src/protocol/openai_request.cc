@@ -325,7 +325,7 @@ void read_prompts(JsonObject& object, const ApiLimits& limits, std::vector<Promp
 }  // namespace
 
 ApiResult<ApiRequest> parse_chat_request(std::string_view body, const ApiLimits& limits) {
-  simdjson::dom::parser parser;
+  BodyParser parser;
   auto root = parse_object(parser, body);
   if (!root) return std::unexpected(root.error());
   JsonObject object(*root, bounds_of(limits));
@@ -360,7 +360,7 @@ ApiResult<ApiRequest> parse_chat_request(std::string_view body, const ApiLimits&
 }
 
 ApiResult<ApiRequest> parse_completion_request(std::string_view body, const ApiLimits& limits) {
-  simdjson::dom::parser parser;
+  BodyParser parser;
   auto root = parse_object(parser, body);
   if (!root) return std::unexpected(root.error());
   JsonObject object(*root, bounds_of(limits));
@@ -417,7 +417,7 @@ std::optional<ApiError> fit_context(ApiRequest& request, Tokens prompt, Tokens c
 }
 
 ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body, const ApiLimits& limits) {
-  simdjson::dom::parser parser;
+  BodyParser parser;
   auto root = parse_object(parser, body);
   if (!root) return std::unexpected(root.error());
   JsonObject object(*root, bounds_of(limits));
@@ -438,7 +438,7 @@ ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body, const A
 }
 
 ApiResult<DetokenizeRequest> parse_detokenize_request(std::string_view body) {
-  simdjson::dom::parser parser;
+  BodyParser parser;
   auto root = parse_object(parser, body);
   if (!root) return std::unexpected(root.error());
   JsonObject object(*root, bounds_of({}));
