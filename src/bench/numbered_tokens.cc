@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "protocol/pd_messages.h"
-
 namespace pd::bench {
 namespace {
 
@@ -16,10 +14,7 @@ constexpr std::uint32_t kTokenIds = 256;
 protocol::AnswerIdentity identity(Kind kind) { return {kind, "stub", "stub", 0}; }
 
 std::string render_frame(std::uint32_t index, FinishReason finish) {
-  protocol::TokensFrame frame;
-  frame.index = index;
-  frame.ids = {static_cast<TokenId>(index % kTokenIds)};
-  frame.text = number_text(index);
+  protocol::TokensFrame frame = NumberedTokens::token(index);
   frame.finish = finish;
   std::string out;
   protocol::append_frame(out, frame);
@@ -35,6 +30,14 @@ std::string number_text(std::uint32_t index) {
 NumberedTokens::NumberedTokens()
     : chat_(identity(Kind::kChat), false, false),
       completion_(identity(Kind::kCompletion), false, false) {}
+
+protocol::TokensFrame NumberedTokens::token(std::uint32_t index) {
+  protocol::TokensFrame frame;
+  frame.index = index;
+  frame.ids = {static_cast<TokenId>(index % kTokenIds)};
+  frame.text = number_text(index);
+  return frame;
+}
 
 std::string_view NumberedTokens::frame(std::uint32_t index) {
   while (frames_.size() <= index)

@@ -10,6 +10,7 @@
 
 #include "protocol/openai_request.h"
 #include "protocol/openai_response.h"
+#include "protocol/pd_messages.h"
 
 namespace pd::bench {
 
@@ -22,7 +23,9 @@ class NumberedTokens {
   using Kind = protocol::ApiRequest::Kind;
   NumberedTokens();
 
-  // Token `index` as a frame of the P/D protocol; the views stay valid until the next call.
+  // Token `index` as a frame of the P/D protocol.
+  static protocol::TokensFrame token(std::uint32_t index);
+  // The same on the wire; the views stay valid until the next call.
   std::string_view frame(std::uint32_t index);
   // The same token when it is the answer's last.
   static std::string last_frame(std::uint32_t index);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "legs/gathered_tokens.h"
 
 namespace pd::bench {
 
@@ -175,18 +176,41 @@ void StubWorker::begin_decode(protocol::DecodeRequest request, legs::LegReply re
     if (*alive) decodes_.erase(id);
   });
   const auto held = std::make_shared<legs::LegReply>(std::move(reply));
-  answers_.stepper().add(std::nullopt,
-                         [this, id, held, next = static_cast<std::uint32_t>(request.emitted.size()),
-                          count = count_of(request.sampling.max_tokens)](int burst) mutable {
-                           if (!held->open()) return false;
-                           for (; burst > 0 && next + 1 < count; --burst)
-                             held->send_encoded(answers_.tokens().frame(next++));
-                           if (burst == 0) return true;
-                           held->send_encoded(NumberedTokens::last_frame(next));
-                           held->end();
-                           decodes_.erase(id);
-                           return false;
-                         });
+  const auto first = static_cast<std::uint32_t>(request.emitted.size());
+  const std::uint32_t count = count_of(request.sampling.max_tokens);
+  const auto emit =
+      request.streamed ? emit_each(held, first, count) : emit_gathered(held, first, count);
+  answers_.stepper().add(std::nullopt, [this, id, held, emit](int burst) {
+    if (!held->open()) return false;
+    if (emit(burst)) return true;
+    held->end();
+    decodes_.erase(id);
+    return false;
+  });
+}
+
+Stepper::Emit StubWorker::emit_each(const std::shared_ptr<legs::LegReply>& reply,
+                                    std::uint32_t next, std::uint32_t count) {
+  return [this, reply, next, count](int burst) mutable {
+    for (; burst > 0 && next + 1 < count; --burst)
+      reply->send_encoded(answers_.tokens().frame(next++));
+    if (burst == 0) return true;
+    reply->send_encoded(NumberedTokens::last_frame(next));
+    return false;
+  };
+}
+
+Stepper::Emit StubWorker::emit_gathered(const std::shared_ptr<legs::LegReply>& reply,
+                                        std::uint32_t next, std::uint32_t count) {
+  return [this, reply, next, count, gathered = legs::GatheredTokens()](int burst) mutable {
+    for (; burst > 0; --burst) {
+      protocol::TokensFrame token = NumberedTokens::token(next++);
+      if (next >= count) token.finish = protocol::FinishReason::kLength;
+      if (const auto frame = gathered.add(std::move(token), loop_.now())) reply->send(*frame);
+      if (next >= count) return false;
+    }
+    return true;
+  };
 }
 
 void StubWorker::handle_renew(const net::HttpRequest& request, net::HttpResponse& response) {

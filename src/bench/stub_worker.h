@@ -93,6 +93,11 @@ class StubWorker {
   void hand_out(const protocol::PrefillRequest& request);
   void release(const protocol::AttemptId& id, protocol::Released::Why why);
   void begin_decode(protocol::DecodeRequest request, legs::LegReply reply);
+  // Writes the tokens from `next` to `count`, as a D does: one by one, or together.
+  Stepper::Emit emit_each(const std::shared_ptr<legs::LegReply>& reply, std::uint32_t next,
+                          std::uint32_t count);
+  Stepper::Emit emit_gathered(const std::shared_ptr<legs::LegReply>& reply, std::uint32_t next,
+                              std::uint32_t count);
   void handle_renew(const net::HttpRequest& request, net::HttpResponse& response);
   void handle_generation(NumberedTokens::Kind kind, const net::HttpRequest& request,
                          net::HttpResponse response);

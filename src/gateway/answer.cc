@@ -109,7 +109,8 @@ void Answer::start(const std::function<RequestId()>& next_id,
               .priority = arrival_.caller.priority,
               .tenant_salt = arrival_.caller.salt,
               .prefix = request_.prefixes[prompt],
-              .deadlines = deadlines};
+              .deadlines = deadlines,
+              .streamed = request_.api.stream};
       if (!request_.api.seed_given) job.sampling.seed = next_seed();
       // Choices of one prompt must differ, be the same again under the same seed, and not be those
       // of the next seed.

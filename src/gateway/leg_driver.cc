@@ -201,6 +201,7 @@ void LegDriver::act(const policy::SendDecode& action) {
   message.emitted = running.emitted;
   if (const auto* life = dispatcher_.find(action.request))
     message.evictions = static_cast<std::uint32_t>(life->evictions());
+  message.streamed = running.job.streamed;
   message.sampling = running.job.sampling;
   message.descriptor = running.descriptor;
   for (const auto& [number, leg] : running.legs) {

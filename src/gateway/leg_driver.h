@@ -33,6 +33,7 @@ struct Job {
   std::uint64_t tenant_salt = 0;
   std::vector<std::uint64_t> prefix;  // policy::prefix_hashes of the prompt, with the salt
   policy::Deadlines deadlines;
+  bool streamed = true;  // each token is wanted when it comes
 };
 
 // Called on the loop thread; the job's entry is gone when on_end runs.

@@ -147,6 +147,7 @@ void append(std::string& bytes, const DecodeRequest& m) {
   out.numbers(m.prompt);
   out.numbers(m.emitted);
   out.number(m.evictions);
+  out.number(static_cast<std::uint8_t>(m.streamed));
   write(out, m.sampling);
   out.bytes(m.descriptor);
 }
@@ -170,6 +171,9 @@ Result<DecodeRequest> decode_decode_request(std::string_view bytes) {
   in.numbers(m.emitted, "emitted", kTokensMax);
   m.evictions = in.number<std::uint32_t>("evictions");
   in.require(m.evictions <= kTokensMax, "evictions");
+  const auto streamed = in.number<std::uint8_t>("streamed");
+  in.require(streamed <= 1, "streamed");
+  m.streamed = streamed == 1;
   m.sampling = read_sampling(in);
   m.descriptor = std::string(in.bytes("descriptor", kStringBytesMax));
   in.require(!m.emitted.empty(), "emitted");

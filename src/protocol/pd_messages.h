@@ -32,8 +32,8 @@
 
 namespace pd::protocol {
 
-inline constexpr std::uint16_t kWireVersion = 3;
-inline constexpr std::string_view kLegProtocol = "pdserve-legs-3";  // with the wire's version
+inline constexpr std::uint16_t kWireVersion = 4;
+inline constexpr std::string_view kLegProtocol = "pdserve-legs-4";  // with the wire's version
 inline constexpr std::size_t kFrameBytesMax = 16 * 1024 * 1024;
 inline constexpr std::size_t kCommandBytesMax = 64 * 1024 * 1024;
 inline constexpr std::size_t kTokensMax = 4 * 1024 * 1024;  // of one list on the wire
@@ -70,6 +70,7 @@ struct DecodeRequest {
   std::vector<TokenId>
       emitted;  // output so far, at least 1; the last one's KV is not in the range yet
   std::uint32_t evictions = 0;  // by D's that were short of memory, so far
+  bool streamed = true;  // each token is read when it comes; otherwise several may come together
   SamplingParams sampling;
   std::string descriptor;  // an encoded KvDescriptor, from Prefilled
   bool operator==(const DecodeRequest&) const = default;

@@ -62,6 +62,7 @@ TEST(PdMessages, RequestsRoundTrip) {
   decode.prompt_tokens = 3;
   decode.emitted = {9};
   decode.evictions = 2;
+  decode.streamed = false;
   decode.sampling = some_sampling();
   decode.descriptor = "d";
   EXPECT_EQ(decode_decode_request(encode(decode)).value(), decode);

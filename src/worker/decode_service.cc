@@ -230,6 +230,7 @@ void DecodeService::join(const policy::Holder& id, Held& held) {
   admit.job.deadline = held.deadline;
   admit.job.evictions = static_cast<int>(held.request.evictions);
   admit.prompt_last = held.request.prompt_last;
+  admit.streamed = held.request.streamed;
   CHECK(inbox_.try_push(Command(std::move(admit))));
 }
 
@@ -289,9 +290,13 @@ void DecodeService::engine_loop() {
         events = engine_.begin_step(start);
       }
       for (engine::DecodeEvent& event : engine_.run_step()) events.push_back(std::move(event));
-      for (const engine::DecodeEvent& event : events) step.push_back(advance(event));
+      const Time end = SteadyTime::now();
+      for (const engine::DecodeEvent& event : events) {
+        Progress progress = advance(event, end);
+        if (progress.over || !progress.frames.empty()) step.push_back(std::move(progress));
+      }
       steps_.fetch_add(1, std::memory_order_relaxed);
-      step_ns_.store((SteadyTime::now() - start).count(), std::memory_order_relaxed);
+      step_ns_.store((end - start).count(), std::memory_order_relaxed);
     }
     if (!step.empty()) report(std::move(step));
   }
@@ -302,7 +307,9 @@ void DecodeService::take(Command command, std::vector<Progress>& out) {
     engine::DecodeJob& job = admit->job;
     Output output{engine::TextStage(loaded_.model->tokenizer, job.sampling, loaded_.model->eos,
                                     admit->prompt_last),
-                  job.sampling.logprobs.has_value()};
+                  job.sampling.logprobs.has_value(),
+                  {}};
+    if (!admit->streamed) output.gathered.emplace();
     output.text.replay(job.emitted);
     const policy::Holder id = job.id;
     Status admitted;
@@ -324,21 +331,26 @@ void DecodeService::take(Command command, std::vector<Progress>& out) {
   out.push_back({id, {}, true, false, false});
 }
 
-DecodeService::Progress DecodeService::advance(const engine::DecodeEvent& event) {
+DecodeService::Progress DecodeService::advance(const engine::DecodeEvent& event, Time now) {
   using Kind = engine::DecodeEvent::Kind;
   Progress out;
   out.id = event.id;
+  Output& output = outputs_.at(event.id);
   if (event.kind != Kind::kToken) {
+    if (output.gathered) {
+      if (auto rest = output.gathered->take()) out.frames.emplace_back(std::move(*rest));
+    }
     outputs_.erase(event.id);
     out.over = true;
     out.evicted = event.kind == Kind::kEvicted;
-    if (event.kind == Kind::kEvicted) out.frames = {protocol::Evicted{}};
+    if (event.kind == Kind::kEvicted) out.frames.emplace_back(protocol::Evicted{});
     if (event.kind == Kind::kExpired)
-      out.frames = {Fault{ErrorCode::kDeadlineExceeded, "the deadline passed during decode"}};
-    if (event.kind == Kind::kFailed) out.frames = {Fault{event.error.code, event.error.message}};
+      out.frames.emplace_back(
+          Fault{ErrorCode::kDeadlineExceeded, "the deadline passed during decode"});
+    if (event.kind == Kind::kFailed)
+      out.frames.emplace_back(Fault{event.error.code, event.error.message});
     return out;
   }
-  Output& output = outputs_.at(event.id);
   engine::TextStep step = output.text.append(event.token.id);
   protocol::TokensFrame frame;
   frame.index = event.index;
@@ -346,7 +358,9 @@ DecodeService::Progress DecodeService::advance(const engine::DecodeEvent& event)
   frame.text = std::move(step.text);
   frame.finish = step.finish;
   if (output.logprobs) frame.logprobs = {to_logprobs(event.token)};
-  out.frames.emplace_back(std::move(frame));
+  std::optional<protocol::TokensFrame> ready =
+      output.gathered ? output.gathered->add(std::move(frame), now) : std::move(frame);
+  if (ready) out.frames.emplace_back(std::move(*ready));
   if (step.finish != FinishReason::kNone) {
     engine_.remove(event.id);
     outputs_.erase(event.id);

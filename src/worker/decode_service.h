@@ -22,6 +22,7 @@
 #include "base/metrics.h"
 #include "engine/decode_engine.h"
 #include "engine/text_stage.h"
+#include "legs/gathered_tokens.h"
 #include "legs/leg_server.h"
 #include "net/event_loop.h"
 #include "policy/kv_blocks.h"
@@ -81,6 +82,7 @@ class DecodeService {
   struct Admit {
     engine::DecodeJob job;
     TokenId prompt_last = 0;
+    bool streamed = true;
   };
   struct Remove {
     policy::Holder id;
@@ -111,7 +113,7 @@ class DecodeService {
   // Engine thread.
   void engine_loop();
   void take(Command command, std::vector<Progress>& out);
-  Progress advance(const engine::DecodeEvent& event);
+  Progress advance(const engine::DecodeEvent& event, Time now);
   void report(std::vector<Progress> step);
 
   net::EventLoop& loop_;
@@ -134,6 +136,7 @@ class DecodeService {
   struct Output {
     engine::TextStage text;
     bool logprobs = false;
+    std::optional<legs::GatheredTokens> gathered;  // unless it is streamed
   };
   std::map<policy::Holder, Output> outputs_;
   std::atomic<std::uint64_t> steps_{0};
