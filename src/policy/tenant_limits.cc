@@ -6,10 +6,11 @@ namespace pd::policy {
 namespace {
 
 constexpr Duration kRetryMin = std::chrono::seconds(1);
-// Of a new request in the mean of the tenant's, and of a body with fewer tokens in what a byte of
-// the next one may be: the last ten or twenty count.
+// Of a new request in the mean of the tenant's: the last ten count.
 constexpr double kNewRunWeight = 0.1;
-constexpr double kFewerTokensWeight = 0.05;
+// Of a body with fewer tokens in what a byte of the next one may be: the last fifty. A few short
+// bodies, which are mostly not text, say little about a long one.
+constexpr double kFewerTokensWeight = 0.02;
 
 }  // namespace
 

@@ -109,6 +109,21 @@ TEST_F(TenantLimitsTest, WhoComesBackWhenItWasToldComesIn) {
   }
 }
 
+TEST_F(TenantLimitsTest, AFewShortBodiesSayLittleAboutALongOne) {
+  limits_.set_quota(kA, {.tokens_per_minute = 6000}, now_);
+  for (int i = 0; i < 15; ++i) {
+    ASSERT_FALSE(limits_.admit(kA, Bytes(60), now_));
+    ASSERT_FALSE(limits_.admit_tokens(kA, Tokens(6), Bytes(60), now_));
+    limits_.count_output(kA, Tokens(400), now_);
+    limits_.release(kA, now_, now_);
+  }
+  const auto refused = limits_.admit(kA, Bytes(345), now_);
+  ASSERT_TRUE(refused);
+  now_ += refused->retry_after;
+  ASSERT_FALSE(limits_.admit(kA, Bytes(345), now_));
+  EXPECT_FALSE(limits_.admit_tokens(kA, Tokens(115), Bytes(345), now_));
+}
+
 TEST_F(TenantLimitsTest, WhatNoInstanceWorkedForIsNotCounted) {
   limits_.set_quota(kA, {.requests_per_minute = 2}, now_);
   for (int i = 0; i < 10; ++i) {
