@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "base/check.h"
+#include "engine/rounding.h"
 
 namespace pd::engine {
 namespace {
@@ -15,9 +16,6 @@ constexpr std::int64_t kLinearTiles = 4;      // columns of a linear operator, i
 constexpr std::int64_t kLinearRows = 96;      // and its rows: whole register blocks
 constexpr std::int64_t kRowsPerItem = 8;      // rows of an elementwise operator
 constexpr std::int64_t kQueriesPerItem = 16;  // query positions of one KV head
-
-std::int64_t ceil_div(std::int64_t value, std::int64_t by) { return (value + by - 1) / by; }
-std::int64_t round_up(std::int64_t value, std::int64_t to) { return ceil_div(value, to) * to; }
 
 // Rows of f32 on cache lines, zero from the start: columns past `width` stay zero, which linear()
 // relies on for odd widths.

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/digest.h"
 #include "engine/kernels/bf16.h"
+#include "engine/rounding.h"
 
 namespace pd::engine {
 namespace {
@@ -15,8 +16,6 @@ namespace {
 constexpr std::int64_t kAlignment = 64;
 // Rows of a matrix that are widened at a time: few enough to stay in the cache while transposed.
 constexpr std::int64_t kRowsAtOnce = 4 * kTileRows;
-
-std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
 std::int64_t packed_bytes(std::int64_t rows, std::int64_t columns, WeightType type) {
   const std::int64_t padded = round_up(rows, kTileRows);

@@ -12,9 +12,8 @@
 namespace pd::net {
 namespace {
 
-constexpr int kReadsPerWake = 8;
 // A write buffer above this is given back when it is empty.
-constexpr std::size_t kOutKeptBytesMax = 64 * 1024;
+constexpr std::size_t kCommandsKeptBytesMax = 64 * 1024;
 
 Error unavailable(std::string message) {
   return Error{ErrorCode::kUnavailable, std::move(message)};
@@ -202,7 +201,7 @@ void ClientConnection::flush() {
   }
   out_.clear();
   sent_ = 0;
-  if (out_.capacity() > kOutKeptBytesMax) std::string().swap(out_);
+  if (out_.capacity() > kCommandsKeptBytesMax) std::string().swap(out_);
 }
 
 void ClientConnection::move_deadline() {

@@ -8,8 +8,6 @@
 namespace pd::net {
 namespace {
 
-// One connection with much to read must not keep the others waiting.
-constexpr int kReadsPerWake = 8;
 // Input kept while a response is in the making; more stays in the kernel.
 constexpr std::size_t kBacklogBytesMax = 64 * 1024;
 // How long we read and drop what a client still sends after our last byte. Closing at once would

@@ -16,6 +16,9 @@ struct ssl_st;
 
 namespace pd::net {
 
+// One connection with much to read must not keep the others waiting.
+inline constexpr int kReadsPerWake = 8;
+
 class StreamSocket {
  public:
   StreamSocket() = default;  // not connected

@@ -24,33 +24,22 @@ void set_option(int fd, int level, int name, int value) {
   static_cast<void>(::setsockopt(fd, level, name, &value, sizeof value));
 }
 
-struct AddressListFree {
-  void operator()(addrinfo* list) const { ::freeaddrinfo(list); }
-};
-
 // sin_port and sin6_port lie at the same place, behind the family.
 void set_port(SocketAddress& address, std::uint16_t port) {
   reinterpret_cast<sockaddr_in*>(&address.storage)->sin_port = htons(port);
 }
 
+struct AddressListFree {
+  void operator()(addrinfo* list) const { ::freeaddrinfo(list); }
+};
+
 Result<SocketAddress> address_to_listen_on(const std::string& host, std::uint16_t port) {
   if (auto numeric = numeric_address(host, port)) return *numeric;
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  const int failure = ::getaddrinfo(host.c_str(), nullptr, &hints, &found);
-  if (failure != 0) {
-    return error(ErrorCode::kInvalidArgument,
-                 fmt::format("cannot listen on host '{}': {}; give an IP address of this machine",
-                             host, ::gai_strerror(failure)));
-  }
-  const std::unique_ptr<addrinfo, AddressListFree> list(found);
-  SocketAddress address;
-  std::memcpy(&address.storage, list->ai_addr, list->ai_addrlen);
-  address.length = list->ai_addrlen;
-  set_port(address, port);
-  return address;
+  const auto found = addresses_of(host, port);
+  if (found) return found->front();
+  return error(ErrorCode::kInvalidArgument,
+               fmt::format("cannot listen on host '{}': {}; give an IP address of this machine",
+                           host, found.error().message));
 }
 
 std::unexpected<Error> listen_error(const SocketAddress& address, std::uint16_t port, int number) {
@@ -121,6 +110,23 @@ std::optional<SocketAddress> numeric_address(const std::string& host, std::uint1
     return address;
   }
   return std::nullopt;
+}
+
+Result<std::vector<SocketAddress>> addresses_of(const std::string& host, std::uint16_t port) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int failure = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
+  const std::unique_ptr<addrinfo, AddressListFree> list(found);
+  std::vector<SocketAddress> out;
+  for (const addrinfo* entry = found; failure == 0 && entry != nullptr; entry = entry->ai_next) {
+    SocketAddress& address = out.emplace_back();
+    address.length = entry->ai_addrlen;
+    std::memcpy(&address.storage, entry->ai_addr, entry->ai_addrlen);
+  }
+  if (!out.empty()) return out;
+  return error(ErrorCode::kUnavailable, failure != 0 ? ::gai_strerror(failure) : "no address");
 }
 
 IoResult receive(int fd, std::span<char> into) {

@@ -25,6 +25,9 @@ struct SocketAddress {
 // nullopt: not a numeric IPv4 or IPv6 address (a name, to be resolved).
 std::optional<SocketAddress> numeric_address(const std::string& host, std::uint16_t port);
 
+// Blocks for as long as the name's servers take. The error's message is the resolver's.
+Result<std::vector<SocketAddress>> addresses_of(const std::string& host, std::uint16_t port);
+
 enum class IoOutcome { kDone, kWouldBlock, kEnd, kError };
 struct IoResult {
   IoOutcome outcome = IoOutcome::kDone;

@@ -4,8 +4,6 @@
 
 namespace pd::protocol {
 
-using Json = nlohmann::json;
-
 namespace {
 
 constexpr std::size_t kPeersMax = 10'000;

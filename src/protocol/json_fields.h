@@ -17,6 +17,8 @@
 
 namespace pd::protocol {
 
+using Json = nlohmann::json;
+
 std::string_view to_string(Role role);
 Result<Role> parse_role(std::string_view text);
 

@@ -64,8 +64,8 @@ std::string with_wide_integers(std::string_view text) {
   return out;
 }
 
-using Json = nlohmann::ordered_json;
-using Converted = std::expected<Json, std::string>;
+using OrderedJson = nlohmann::ordered_json;
+using Converted = std::expected<OrderedJson, std::string>;
 
 std::string too_many_keys(const JsonBounds& bounds) {
   return fmt::format("has more than {} keys in one object", bounds.keys_max);
@@ -78,8 +78,8 @@ Converted converted(element value, const JsonBounds& bounds, int depth_left);
 Converted converted_object(simdjson::dom::object object, const JsonBounds& bounds, int depth_left) {
   if (object.size() > static_cast<std::size_t>(bounds.keys_max))
     return std::unexpected(too_many_keys(bounds));
-  Json out = Json::object();
-  std::vector<Json::object_t::value_type>& items = out.get_ref<Json::object_t&>();
+  OrderedJson out = OrderedJson::object();
+  std::vector<OrderedJson::object_t::value_type>& items = out.get_ref<OrderedJson::object_t&>();
   items.reserve(object.size());
   std::unordered_map<std::string_view, std::size_t> places;
   places.reserve(object.size());
@@ -102,7 +102,7 @@ Converted converted(element value, const JsonBounds& bounds, int depth_left) {
     case element_type::OBJECT:
       return converted_object(simdjson::dom::object(value), bounds, depth_left);
     case element_type::ARRAY: {
-      Json out = Json::array();
+      OrderedJson out = OrderedJson::array();
       for (const element child : simdjson::dom::array(value)) {
         auto item = converted(child, bounds, depth_left - 1);
         if (!item) return item;
@@ -111,19 +111,19 @@ Converted converted(element value, const JsonBounds& bounds, int depth_left) {
       return out;
     }
     case element_type::STRING:
-      return Json(std::string(std::string_view(value)));
+      return OrderedJson(std::string(std::string_view(value)));
     case element_type::INT64:
-      return Json(std::int64_t(value));
+      return OrderedJson(std::int64_t(value));
     case element_type::UINT64:
-      return Json(std::uint64_t(value));
+      return OrderedJson(std::uint64_t(value));
     case element_type::DOUBLE:
-      return Json(double(value));
+      return OrderedJson(double(value));
     case element_type::BOOL:
-      return Json(bool(value));
+      return OrderedJson(bool(value));
     case element_type::NULL_VALUE:
       break;
   }
-  return Json(nullptr);
+  return OrderedJson(nullptr);
 }
 
 constexpr std::size_t kKeptCapacityMax = 64 * 1024;  // bytes of a body

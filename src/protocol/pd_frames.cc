@@ -10,9 +10,7 @@
 namespace pd::protocol {
 namespace {
 
-constexpr std::size_t kStringBytesMax = 64 * 1024;
 constexpr std::size_t kMessageBytesMax = 4096;
-constexpr std::size_t kTopMax = 1024;
 
 enum class FrameType : std::uint8_t {
   kAccepted = 1,

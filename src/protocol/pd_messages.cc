@@ -9,10 +9,8 @@
 namespace pd::protocol {
 namespace {
 
-constexpr std::size_t kStringBytesMax = 64 * 1024;
 constexpr std::size_t kStopsMax = 1024;
 constexpr std::size_t kBiasMax = 4096;
-constexpr std::size_t kTopMax = 1024;
 
 void write_optional(WireWriter& out, const std::optional<std::int32_t>& value) {
   out.number(static_cast<std::int32_t>(value ? *value : -1));

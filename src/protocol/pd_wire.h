@@ -8,6 +8,9 @@
 
 namespace pd::protocol {
 
+inline constexpr std::size_t kStringBytesMax = 64 * 1024;  // a stop string, a descriptor
+inline constexpr std::size_t kTopMax = 1024;               // logprobs beside the chosen one
+
 inline void write(WireWriter& out, const AttemptId& id) {
   out.number(id.request.high);
   out.number(id.request.low);

@@ -5,8 +5,6 @@
 namespace pd::protocol {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr std::size_t kInstancesMax = 100'000;
 
 Instance parse_instance(JsonFields& in) {

@@ -13,13 +13,6 @@ namespace pd::worker {
 using protocol::Fault;
 using protocol::FinishReason;
 
-namespace {
-
-// An Admit and a Remove per place.
-std::size_t inbox_size(int batch) { return 4 * static_cast<std::size_t>(batch) + 16; }
-
-}  // namespace
-
 Result<std::unique_ptr<DecodeService>> DecodeService::create(net::EventLoop& loop,
                                                              TransferThread& transfer,
                                                              const LoadedModel& loaded,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -57,5 +58,11 @@ struct EngineRuntime {
   ThreadPool pool;
   engine::Transformer transformer;
 };
+
+// Commands that may wait for an engine thread: a beginning and an end of each that it runs, and
+// those of who follows them.
+inline std::size_t inbox_size(int requests_max) {
+  return 4 * static_cast<std::size_t>(requests_max) + 16;
+}
 
 }  // namespace pd::worker

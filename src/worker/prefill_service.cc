@@ -15,9 +15,6 @@ using protocol::Released;
 
 namespace {
 
-// Commands waiting for the engine thread: an Add and a Cancel per slot.
-std::size_t inbox_size(int slots) { return 4 * static_cast<std::size_t>(slots) + 16; }
-
 constexpr Tokens kWarmUpTokensMax(64);
 constexpr Duration kWarmUpHint = std::chrono::milliseconds(20);
 

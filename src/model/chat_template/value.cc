@@ -109,7 +109,7 @@ void append_json(std::string& out, const Value& value, int indent, bool sort_key
 }  // namespace
 
 void Extent::add(const Value& value) {
-  constexpr int kDepthMax = 200;  // a request's own values have 64
+  constexpr int kValueDepthMax = 200;  // a request's own values have 64
   ++size;
   if (const std::string* text = value.text()) size += static_cast<std::int64_t>(text->size() / 64);
   const Extent* inner = value.list()       ? &value.list()->extent
@@ -123,7 +123,7 @@ void Extent::add(const Value& value) {
     depth = std::max(depth, inner->depth + 1);
     namespaces |= inner->namespaces;
   }
-  if (depth > kDepthMax) fail("values are nested too deeply");
+  if (depth > kValueDepthMax) fail("values are nested too deeply");
   if (size > kSizeMax) fail("a value is too large");
 }
 

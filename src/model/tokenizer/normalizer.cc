@@ -30,7 +30,7 @@ namespace {
 
 // The compatibility forms grow a text 18-fold at most, a space to U+2581 3-fold; a file of steps
 // that double each must not fill memory.
-constexpr std::size_t kGrowthMax = 64;
+constexpr std::size_t kFactorMax = 64;
 constexpr std::size_t kGrowthFree = 64 * 1024;
 
 struct Application {
@@ -99,7 +99,7 @@ struct Application {
 
 Result<std::string> Normalizer::apply(std::string text, RegexScratch& scratch,
                                       bool& moved_start) const {
-  const std::size_t limit = text.size() * kGrowthMax + kGrowthFree;
+  const std::size_t limit = text.size() * kFactorMax + kGrowthFree;
   for (const auto& step : steps_) {
     const auto applied = std::visit(Application{text, scratch, moved_start, limit}, step);
     if (!applied) return std::unexpected(applied.error());
