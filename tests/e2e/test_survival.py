@@ -98,6 +98,20 @@ def test_decode_killed_at_a_random_token(cluster, rng, scaled):
     assert hit >= scaled(10) * 10, f"the kills met only {hit} streams"
 
 
+def test_decode_killed_under_whole_answers(cluster, rng):
+    """The tokens of an answer in one piece leave a decode instance together: those that die with it
+    are computed again, and the answer is the same."""
+    faults = faults_of(cluster)
+    bodies = long_streams(rng.randrange(2**40), 4) + prompts.bodies(
+        rng.randrange(2**40), 12, tokens=STREAM_TOKENS, prompt_tokens=(1, 120), stream=False)
+    expected = streams.completions(cluster, bodies)
+    assert [outcome.status for outcome in expected] == [200] * len(bodies)
+    plan = [(0, STREAM_TOKENS // 3, victim) for victim in cluster.instances("decode")]
+    seen = streams.completions(cluster, bodies, observe=KillAt(cluster, plan))
+    streams.assert_same(expected, seen)
+    assert faults_of(cluster) - faults >= 10, "the kills met hardly any answer"
+
+
 @pytest.mark.heavy
 def test_prefill_killed_at_a_random_moment(cluster, rng, scaled):
     """A prefill instance dies while 40 prompts come in: before first tokens, while KV waits, or
