@@ -31,6 +31,8 @@ function(pd_module name)
     add_executable(${name}_test ${ARG_TESTS})
     target_link_libraries(${name}_test PRIVATE pd_${name} ${ARG_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
     target_compile_definitions(${name}_test PRIVATE PD_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    # Tests beside each other use the same names.
+    set_target_properties(${name}_test PROPERTIES UNITY_BUILD OFF)
     add_test(NAME ${name}_test COMMAND ${name}_test)
     if(PD_SANITIZE MATCHES "thread")
       # UCX hooks madvise when it is loaded; a thread that ends calls it after TSan's part of it has.
