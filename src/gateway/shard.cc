@@ -189,8 +189,24 @@ Metrics::Snapshot Shard::metrics() {
 }
 
 void Shard::handle(net::HttpRequest request, net::HttpResponse response) {
-  const std::string path(request.path());
-  std::vector<net::Header> headers;  // of answers that are given here
+  const std::string_view path = request.path();
+  if (request.method == "POST") {
+    if (path == "/v1/chat/completions")
+      return handle_generation(ApiRequest::Kind::kChat, std::move(request), std::move(response));
+    if (path == "/v1/completions")
+      return handle_generation(ApiRequest::Kind::kCompletion, std::move(request),
+                               std::move(response));
+    const bool tokenizing = path == "/tokenize";
+    if (tokenizing || path == "/detokenize")
+      return handle_text(std::move(request), std::move(response), tokenizing);
+  }
+  answer_at_once(request, std::move(response));
+}
+
+// What needs no work of an instance or of a tokenizer.
+void Shard::answer_at_once(const net::HttpRequest& request, net::HttpResponse response) {
+  const std::string_view path = request.path();
+  std::vector<net::Header> headers;
   if (path.starts_with("/v1/")) headers.emplace_back("x-request-id", to_string(next_id()));
   const auto get = [&](std::string_view type, const std::string& body) {
     if (request.method != "GET" && request.method != "HEAD")
@@ -198,15 +214,8 @@ void Shard::handle(net::HttpRequest request, net::HttpResponse response) {
     response.send(200, type, body, headers);
   };
   if (path == "/v1/chat/completions" || path == "/v1/completions" || path == "/tokenize" ||
-      path == "/detokenize") {
-    if (request.method != "POST") return refuse(response, wrong_method(request, "POST"), headers);
-    if (path == "/v1/chat/completions")
-      return handle_generation(ApiRequest::Kind::kChat, std::move(request), std::move(response));
-    if (path == "/v1/completions")
-      return handle_generation(ApiRequest::Kind::kCompletion, std::move(request),
-                               std::move(response));
-    return handle_text(std::move(request), std::move(response), path == "/tokenize");
-  }
+      path == "/detokenize")
+    return refuse(response, wrong_method(request, "POST"), headers);
   if (path.starts_with("/v1/")) {
     if (const auto caller = access_.authenticate(request); !caller)
       return refuse(response, caller.error(), headers);
@@ -214,14 +223,14 @@ void Shard::handle(net::HttpRequest request, net::HttpResponse response) {
   if (path == "/v1/models")
     return get("application/json",
                nlohmann::json{{"object", "list"}, {"data", {model_json()}}}.dump());
-  if (path == "/v1/models/" + options_.model_name) {
-    return get("application/json", model_json().dump());
-  }
-  if (path.starts_with("/v1/models/")) {
+  constexpr std::string_view kOfModels = "/v1/models/";
+  if (path.starts_with(kOfModels)) {
+    const std::string_view name = path.substr(kOfModels.size());
+    if (name == options_.model_name) return get("application/json", model_json().dump());
     return refuse(response,
                   {404, "invalid_request_error",
-                   fmt::format("The model '{}' does not exist; this server has '{}'",
-                               path.substr(11), options_.model_name),
+                   fmt::format("The model '{}' does not exist; this server has '{}'", name,
+                               options_.model_name),
                    "model", "model_not_found"},
                   headers);
   }

@@ -92,6 +92,7 @@ class Shard {
   // A question about text, of /tokenize or /detokenize.
   struct TextQuestion;
   void handle(net::HttpRequest request, net::HttpResponse response);
+  void answer_at_once(const net::HttpRequest& request, net::HttpResponse response);
   void handle_generation(protocol::ApiRequest::Kind kind, net::HttpRequest request,
                          net::HttpResponse response);
   void read(const std::shared_ptr<Incoming>& incoming, std::string body);
