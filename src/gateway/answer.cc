@@ -23,7 +23,7 @@ const std::vector<double> kSecondsBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05
 
 AnswerMetrics::AnswerMetrics(Metrics& metrics)
     : received(
-          metrics.counter("pdserve_requests_received_total", "API requests whose body was read")),
+          metrics.counter("pdserve_requests_received_total", "API requests that came")),
       completed(
           metrics.counter("pdserve_requests_completed_total", "API requests answered in full")),
       failed(metrics.counter("pdserve_requests_failed_total",

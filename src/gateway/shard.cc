@@ -128,8 +128,13 @@ Shard::Shard(net::EventLoop& loop, const ShardContext& context, Shards& siblings
 Shard::~Shard() = default;
 
 Status Shard::open_doors(std::vector<UniqueFd> listeners, const net::HttpServerOptions& options) {
+  net::HttpServerOptions own = options;
+  // Who has no key must not fill what all bodies share.
+  own.wants_body = [this](const net::HttpRequest& head) {
+    return access_.authenticate(head).has_value();
+  };
   auto server =
-      net::HttpServer::adopt(loop_, options, std::move(listeners),
+      net::HttpServer::adopt(loop_, own, std::move(listeners),
                              [this](net::HttpRequest request, net::HttpResponse response) {
                                handle(std::move(request), std::move(response));
                              });

@@ -49,6 +49,11 @@ class RequestParser {
   // True once per request: its client waits for "100 Continue" before it sends the body.
   bool take_expect_continue();
 
+  // The head; its body as far as it has come.
+  const HttpRequest& request() const { return request_; }
+  // Nobody wants the body: the request without it. kBody -> kFailed, nothing more is taken.
+  HttpRequest take_head();
+
   HttpRequest take();  // kComplete -> kIdle
 
  private:

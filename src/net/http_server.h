@@ -78,6 +78,9 @@ struct HttpServerOptions {
   std::shared_ptr<const TlsServerContext> tls;  // null: without TLS
   std::shared_ptr<HttpHoldings> holdings;       // null: this server's limits are its own
   bool accepting = true;                        // false: from start_accepting() on
+  // Asked when a request's head is there and its body is not. False: the handler gets it without
+  // the body, at once, and the connection ends with the response. Null: every body is received.
+  std::function<bool(const HttpRequest& head)> wants_body;
 };
 
 // Sockets that listen on options.host:port, for so many servers of one port (each its own loop),

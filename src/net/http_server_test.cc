@@ -107,6 +107,28 @@ TEST_F(HttpServerTest, OneByteAtATimeDoesNotExtendTheHeadersTime) {
 
 // --- the ordinary course -------------------------------------------------------------------------
 
+TEST_F(HttpServerTest, ABodyThatNobodyWantsIsNotWaitedFor) {
+  HttpLimits limits;
+  limits.bodies_bytes_max = Bytes(1000);
+  serve(answer_ok, limits, nullptr,
+        [](const HttpRequest& head) { return head.header("authorization") == "yes"; });
+  const std::string head = "POST /x HTTP/1.1\r\nHost: a\r\n";
+  for (const char* rest : {"Content-Length: 5000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n",
+                           "Content-Length: 5000\r\nExpect: 100-continue\r\n\r\n"}) {
+    RawSocket client = RawSocket::to(port_);
+    client.send(head + rest + (std::string_view(rest).contains("Expect") ? "" : "ab"));
+    const std::string answer = client.read_to_end();
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 OK")) << answer;
+    EXPECT_TRUE(answer.contains("connection: close")) << answer;
+    EXPECT_TRUE(answer.ends_with("got /x ")) << answer;
+    EXPECT_EQ(holdings_->body_bytes, 0u);
+  }
+  RawSocket client = RawSocket::to(port_);
+  client.send(head + "Authorization: yes\r\nContent-Length: 4\r\n\r\nab");
+  client.send("cd");
+  EXPECT_TRUE(client.read_until("abcd").ends_with("got /x abcd"));
+}
+
 TEST_F(HttpServerTest, PipelinedRequestsAreHandledOneAfterTheOther) {
   serve_and_keep();
   RawSocket client = RawSocket::to(port_);

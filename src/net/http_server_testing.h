@@ -32,10 +32,14 @@ class HttpServerTest : public ::testing::Test {
   }
 
   void serve(HttpServer::Handler handler, HttpLimits limits = {},
-             std::shared_ptr<const TlsServerContext> tls = nullptr) {
-    auto created =
-        HttpServer::create(loop_, {.limits = limits, .tls = std::move(tls), .holdings = holdings_},
-                           std::move(handler));
+             std::shared_ptr<const TlsServerContext> tls = nullptr,
+             std::function<bool(const HttpRequest&)> wants_body = nullptr) {
+    auto created = HttpServer::create(loop_,
+                                      {.limits = limits,
+                                       .tls = std::move(tls),
+                                       .holdings = holdings_,
+                                       .wants_body = std::move(wants_body)},
+                                      std::move(handler));
     ASSERT_TRUE(created.has_value()) << created.error().message;
     server_ = std::move(*created);
     port_ = server_->port();

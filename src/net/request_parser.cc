@@ -218,6 +218,15 @@ void RequestParser::abandon() {
   state_ = State::kFailed;
 }
 
+HttpRequest RequestParser::take_head() {
+  CHECK(state_ == State::kBody);
+  HttpRequest request = std::exchange(request_, {});
+  request.body = {};
+  state_ = State::kFailed;
+  keep_alive_ = false;
+  return request;
+}
+
 HttpRequest RequestParser::take() {
   CHECK(state_ == State::kComplete);
   HttpRequest request = std::move(request_);

@@ -141,6 +141,8 @@ void ServerConnection::parse(std::string_view bytes) {
   if (before == State::kIdle) received_ = now;
   if (before != State::kBody && after == State::kBody) {
     phase_since_ = now;
+    if (context_->wants_body && !context_->wants_body(parser_.request()))
+      return begin_response(parser_.take_head());
     if (parser_.take_expect_continue()) queue(kContinue);
   }
   count_body(parser_.body_bytes());
@@ -153,7 +155,7 @@ void ServerConnection::parse(std::string_view bytes) {
   }
   if (after == State::kComplete) {
     backlog_.assign(bytes.substr(used));
-    return begin_response();
+    return begin_response(parser_.take());
   }
   update_deadline();
 }
@@ -175,10 +177,9 @@ void ServerConnection::count_body(std::size_t bytes) {
   body_counted_ = bytes;
 }
 
-void ServerConnection::begin_response() {
+void ServerConnection::begin_response(HttpRequest request) {
   phase_ = Phase::kResponding;
   update_deadline();
-  HttpRequest request = parser_.take();
   count_body(0);
   request.peer = peer_;
   request.received = received_;

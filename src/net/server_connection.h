@@ -30,6 +30,7 @@ struct ServerContext {
       : loop(the_loop),
         limits(options.limits),
         handler(std::move(the_handler)),
+        wants_body(options.wants_body),
         tls(options.tls),
         holdings(options.holdings ? options.holdings : std::make_shared<HttpHoldings>()) {}
   void enter(const std::shared_ptr<ServerConnection>& connection) {
@@ -43,6 +44,7 @@ struct ServerContext {
   EventLoop& loop;
   const HttpLimits limits;
   const HttpServer::Handler handler;
+  const std::function<bool(const HttpRequest&)> wants_body;
   // What new connections speak; null: no TLS. Replaced when the certificate is renewed.
   std::shared_ptr<const TlsServerContext> tls;
   const std::shared_ptr<HttpHoldings> holdings;  // with the other servers of this port
@@ -90,7 +92,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   bool accepts_input() const;
   void parse(std::string_view bytes);
   void count_body(std::size_t bytes);
-  void begin_response();
+  void begin_response(HttpRequest request);
   void on_end_of_input();
   void probe_peer();
   void refuse(const HttpProblem& problem);
