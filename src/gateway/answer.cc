@@ -22,8 +22,7 @@ const std::vector<double> kSecondsBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05
 }  // namespace
 
 AnswerMetrics::AnswerMetrics(Metrics& metrics)
-    : received(
-          metrics.counter("pdserve_requests_received_total", "API requests that came")),
+    : received(metrics.counter("pdserve_requests_received_total", "API requests that came")),
       completed(
           metrics.counter("pdserve_requests_completed_total", "API requests answered in full")),
       failed(metrics.counter("pdserve_requests_failed_total",
@@ -62,9 +61,8 @@ ApiError to_api_error(const RequestEnd& end) {
               "", "deadline_exceeded"};
     case RequestEnd::Why::kPoison:
       return {500, "server_error",
-              "instances failed repeatedly under this request; it is not tried again: " +
-                  end.error.message,
-              "", "poison_request"};
+              "two instances crashed under this request; it is not tried again", "",
+              "poison_request"};
     case RequestEnd::Why::kFailed:
       return protocol::to_api_error(end.error);
     case RequestEnd::Why::kCompleted:
@@ -190,7 +188,7 @@ void Answer::on_tokens(std::size_t index, const protocol::TokensFrame& frame) {
   if (closed_) return;
   Choice& choice = choices_[index];
   const Time now = context_.loop->now();
-  if (!first_token_) first_token_ = now;
+  if (!first_token_) begin(now);
   last_token_ = now;
   choice.tokens += static_cast<std::int64_t>(frame.ids.size());
   choice.finish = frame.finish;
@@ -222,6 +220,14 @@ void Answer::on_tokens(std::size_t index, const protocol::TokensFrame& frame) {
     }
   }
   if (!out.empty()) write(out);
+}
+
+// What has begun is not ended by a choice that waits for its turn: all of them are one answer.
+void Answer::begin(Time now) {
+  first_token_ = now;
+  for (const Choice& choice : choices_) {
+    if (choice.running && choice.tokens == 0) context_.driver->answer_begun(choice.id);
+  }
 }
 
 std::string Answer::render_logprobs(Choice& choice,

@@ -74,6 +74,7 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
 
   void on_prefilled(std::size_t index, const protocol::Prefilled& prefilled);
   void on_tokens(std::size_t index, const protocol::TokensFrame& frame);
+  void begin(Time now);
   void on_job_end(std::size_t index, const policy::Finish& finish);
   void open_stream();
   void open_choice(std::size_t index, std::string& out);

@@ -55,6 +55,7 @@ class LegDriver {
   void on_topology(const protocol::Topology& topology);
   void start(Job job, JobObserver observer);
   void cancel(RequestId id);
+  void answer_begun(RequestId id) { dispatcher_.on_answer_begun(id); }
   void cancel_all();
 
   void set_weight(policy::TenantId tenant, double weight) {

@@ -55,7 +55,7 @@ TEST(GatheredTokens, NoneWaitsLongerThanTheTime) {
         EXPECT_LT(now - added[sent], kGatherTime);
       }
     }
-    EXPECT_GT(sent, 80U);
+    EXPECT_GE(sent, 99U) << "of steps that are longer every second one is sent";
   }
 }
 

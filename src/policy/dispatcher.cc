@@ -162,7 +162,7 @@ void Dispatcher::file(RequestId id, Request& request) {
                       .again = request.life.restarts() > 0,
                       .charged = request.retries_paid < request.life.charged(),
                       .reserve = reserve(request),
-                      .in_time = request.life.emitted() > 0};
+                      .in_time = request.life.emitted() > 0 || request.answered};
     wait_prefill_.add(request.waiter);
     request.waits_prefill = true;
   }
@@ -170,6 +170,14 @@ void Dispatcher::file(RequestId id, Request& request) {
     wait_decode_.emplace(WaitKey{request.asked.deadlines.first_token, request.order}, id);
     request.waits_decode = true;
   }
+}
+
+void Dispatcher::on_answer_begun(RequestId id) {
+  const auto it = requests_.find(id);
+  if (it == requests_.end() || std::exchange(it->second.answered, true)) return;
+  if (!std::exchange(it->second.waits_prefill, false)) return;
+  wait_prefill_.remove(it->second.waiter);
+  file(id, it->second);
 }
 
 // Half of the time it had, at most: a measure of other prompts must not refuse it unseen.
@@ -200,13 +208,13 @@ void Dispatcher::settle(RequestId id, Request& request, Time now) {
   unfile(request);
   restarts_ += static_cast<std::uint64_t>(request.life.restarts() - request.record.restarts);
   request.record.restarts = request.life.restarts();
+  request.record.crashes = request.life.crashes();
+  request.record.evictions = request.life.evictions();
   if (!request.life.done()) {
     file(id, request);
     return;
   }
   if (request.hedge_at) hedges_.erase({*request.hedge_at, id});
-  request.record.crashes = request.life.crashes();
-  request.record.evictions = request.life.evictions();
   actions_.push_back(Finish{id, *request.life.end(), request.record});
   totals_.erase({request.asked.deadlines.total, id});
   requests_.erase(id);

@@ -114,6 +114,8 @@ class Dispatcher {
   void set_weight(TenantId tenant, double weight) { wait_prefill_.set_weight(tenant, weight); }
   void submit(Submission submission, Time now);
   void cancel(RequestId request, Time now);  // the client left
+  // Its client reads another choice of the same answer already: it waits beyond the TTFT limit.
+  void on_answer_begun(RequestId request);
 
   // Reports of legs; stale ones change nothing.
   void on_accepted(RequestId request, LegNumber leg, Time now);
@@ -172,6 +174,7 @@ class Dispatcher {
     std::optional<Time> hedge_at;  // as filed
     bool hedged = false;           // in this placement
     bool awaits_decode = false;    // as counted
+    bool answered = false;         // on_answer_begun()
     Time prefill_accepted{};
     std::vector<WorkerId> tried;  // P's that have rejected it in this round, in order of id
     std::optional<WorkerId> prefilling_at;                        // as counted in prefilling_

@@ -283,6 +283,27 @@ TEST_F(DispatcherTest, WaitingPastTheTtftLimitEndsAsBusy) {
   EXPECT_EQ(ended[0].end.why, RequestEnd::Why::kBusy);
 }
 
+// Choices of one answer: the first one's client has been served, and the others are not "busy".
+TEST_F(DispatcherTest, WhoseAnswerHasBegunWaitsBeyondTheTtftLimit) {
+  for (std::uint64_t id = 1; id <= 4; ++id) submit(id, milliseconds(500), 100);
+  const auto sent = polled<SendPrefill>();
+  ASSERT_EQ(sent.size(), 2u);
+  for (const auto& leg : sent) dispatcher_.on_accepted(leg.request, leg.leg, now_);
+  dispatcher_.on_answer_begun({0, 3});
+  now_ += seconds(5);
+  const auto ended = polled<Finish>();
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended[0].request, (RequestId{0, 4}));
+  for (const auto& leg : sent) {
+    EXPECT_TRUE(dispatcher_.on_tokens(leg.request, leg.leg, 0, 1, true, now_));
+  }
+  const auto next = polled<SendPrefill>();
+  ASSERT_EQ(next.size(), 1u);
+  EXPECT_EQ(next[0].request, (RequestId{0, 3}));
+  now_ += seconds(1000);
+  EXPECT_EQ(polled<Finish>().size(), 1u) << "the whole request's deadline holds";
+}
+
 // G9: a place that comes too late for the prefill is another's, who still has the time.
 TEST_F(DispatcherTest, NobodyWaitsIntoATimeThatIsTooShortForThePrefill) {
   const Duration prefill_time = milliseconds(100);
