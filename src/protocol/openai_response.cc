@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iterator>
 
@@ -218,10 +219,14 @@ std::string render_completion_logprobs(const std::vector<TokenId>& head,
   for (const TokenLogprobs& token : tokens) {
     begin(token.chosen.id);
     values += fmt::format("{}", finite(token.chosen.logprob));
+    std::vector<LogprobEntry> top = token.top;
+    // The chosen one is always among them, as OpenAI has it: one more than was asked for.
+    if (!top.empty() && std::ranges::find(top, token.chosen.id, &LogprobEntry::id) == top.end())
+      top.push_back(token.chosen);
     tops += '{';
-    for (std::size_t j = 0; j < token.top.size(); ++j) {
-      tops += fmt::format("{}{}:{}", j == 0 ? "" : ",", json_string(bytes_of(token.top[j].id)),
-                          finite(token.top[j].logprob));
+    for (std::size_t j = 0; j < top.size(); ++j) {
+      tops += fmt::format("{}{}:{}", j == 0 ? "" : ",", json_string(bytes_of(top[j].id)),
+                          finite(top[j].logprob));
     }
     tops += '}';
   }

@@ -236,6 +236,21 @@ TEST(OpenAiResponse, ChatChunksEscapeAndEnd) {
   }
 }
 
+// OpenAI: "the API will always return the logprob of the sampled token".
+TEST(OpenAiResponse, TheChosenTokenIsAmongTheTopOnes) {
+  const auto bytes_of = [](TokenId id) { return std::string(1, static_cast<char>('a' + id)); };
+  const auto growth = [](TokenId) { return 1; };
+  std::int64_t offset = 0;
+  const std::vector<TokenLogprobs> logprobs{{{3, -4.0F}, {{1, -0.5F}, {2, -1.5F}}},
+                                            {{1, -0.5F}, {{1, -0.5F}, {2, -1.5F}}},
+                                            {{1, -0.5F}, {}}};
+  const auto rendered = nlohmann::json::parse(
+      render_completion_logprobs({}, logprobs, bytes_of, growth, offset))["top_logprobs"];
+  EXPECT_EQ(rendered[0], (nlohmann::json{{"b", -0.5}, {"c", -1.5}, {"d", -4.0}}));
+  EXPECT_EQ(rendered[1], (nlohmann::json{{"b", -0.5}, {"c", -1.5}}));
+  EXPECT_TRUE(rendered[2].empty()) << "none was asked for";
+}
+
 TEST(OpenAiResponse, WholeAnswersAreJson) {
   const auto bytes_of = [](TokenId id) { return id == 1 ? std::string("é") : std::string("\xFF"); };
   const std::vector<TokenLogprobs> logprobs{{{1, -0.5F}, {{1, -0.5F}, {2, -1e30F}}}};
