@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -35,6 +36,25 @@ std::string last_words(const fs::path& log) {
   return line;
 }
 
+// Before anything in the folder is written: what another cluster lives on is in it.
+Result<UniqueFd> lock_of(const fs::path& directory) {
+  const fs::path path = directory / "up.lock";
+  UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file) {
+    return error(ErrorCode::kUnavailable,
+                 fmt::format("{}: [cluster] directory: cannot write in it: {}", directory.string(),
+                             std::strerror(errno)));
+  }
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+    return error(
+        ErrorCode::kAlreadyExists,
+        fmt::format("{}: [cluster] directory: another pdserve up runs in it; stop that one "
+                    "or name another folder",
+                    directory.string()));
+  }
+  return file;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<LocalCluster>> LocalCluster::create(net::EventLoop& loop,
@@ -54,11 +74,14 @@ Result<std::unique_ptr<LocalCluster>> LocalCluster::create(net::EventLoop& loop,
                    fmt::format("{}: [cluster] directory: cannot make it: {}", directory.string(),
                                code.message()));
   }
+  auto lock = lock_of(directory);
+  if (!lock) return std::unexpected(lock.error());
   config.cluster.directory = directory.string();
   std::unique_ptr<LocalCluster> cluster(
       new LocalCluster(loop, std::move(config), directory, std::move(own_folder)));
   auto pipe = make_pipe();
   if (!pipe) return std::unexpected(pipe.error());
+  cluster->directory_lock_ = std::move(*lock);
   cluster->lifeline_read_ = std::move(pipe->first);
   cluster->lifeline_write_ = std::move(pipe->second);
   protocol::Config& own = cluster->config_;

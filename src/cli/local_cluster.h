@@ -78,6 +78,7 @@ class LocalCluster {
   net::HttpClient http_;
   protocol::Config config_;
   std::filesystem::path directory_;
+  UniqueFd directory_lock_;  // a second `up` in the folder would write over what this one lives on
   std::optional<PrivateFolder> own_folder_;  // directory_, if it was made here
   std::string secret_;
   UniqueFd lifeline_read_, lifeline_write_;

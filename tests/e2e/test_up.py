@@ -354,6 +354,18 @@ def test_what_cannot_serve_does_not_start_and_check_says_so(up, program, tmp_pat
         assert word in line and word in wrong[0], (line, wrong)
 
 
+def test_a_second_up_in_the_same_folder_changes_nothing(start_cluster, program, tmp_path):
+    cluster = start_cluster()
+    files = ["secret", "pdserve.toml", "controller.log"]
+    before = {name: (cluster.directory / name).read_bytes() for name in files}
+    file = tmp_path / "second.toml"
+    file.write_text(f"[cluster]\ndirectory = {json.dumps(str(cluster.directory))}\n")
+    one_line(program.run("up", "--model", program.model, "--config", file, "--port", "0"),
+             str(cluster.directory), "[cluster] directory", "another pdserve up")
+    assert {name: (cluster.directory / name).read_bytes() for name in files} == before
+    cluster.check_and_end()
+
+
 def test_public_address_needs_a_secret(program, tmp_path):
     """`up` makes a secret; a worker started alone has none (G7)."""
     file = tmp_path / "config.toml"
