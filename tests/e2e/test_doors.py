@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from harness.processes import wait_until
+from harness.raw_http import Connection
 
 
 def access_file(path, tenants, keys):
@@ -104,6 +105,22 @@ def test_only_with_a_key(doors):
     assert http.get(f"{base}/v1/models").status_code == 401
     assert http.get(f"{base}/health").status_code == 200
     assert http.get(f"{base}/metrics").status_code == 200
+
+
+@pytest.mark.parametrize("key, status", [(None, 401), ("sk-wrong", 401), ("sk-search", None)])
+def test_without_a_key_no_body_is_waited_for(doors, key, status):
+    """What is being received is bounded together: it belongs to those who have a key."""
+    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+    connection = Connection(doors.cluster)
+    connection.send(f"POST /v1/completions HTTP/1.1\r\nHost: a\r\n{authorization}"
+                    f"Content-Length: 9000000\r\n\r\n{{".encode() + b" " * 10_000)
+    if status is None:
+        connection.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.take()
+    else:
+        answer = connection.take()
+        assert answer.status == status and answer.closes and "x-request-id" in answer.headers
 
 
 def test_limits(doors):
