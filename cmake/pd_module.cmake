@@ -1,16 +1,24 @@
+# Sanitized, a target that is hardly ever the one waited for takes longer to optimize than it gains by it.
+function(pd_not_worth_optimizing target)
+  if(PD_SANITIZE)
+    target_compile_options(${target} PRIVATE -O0)
+  endif()
+endfunction()
+
 # pd_module(NAME LAYER n
 #           DEPS   lower pdserve modules
 #           LIBS   external libraries, linked privately: their headers stay in .cc files
 #           PUBLIC_LIBS external libraries that appear in this module's headers
 #           SRCS   sources
 #           TESTS  *_test.cc, linked into one GoogleTest binary NAME_test
+#           HEAVY_TESTS   these compute for long by themselves: optimized in sanitized builds, too
 #           BENCHES *_bench.cc, each a Google Benchmark binary (not built by default: target `benches`)
 #           FUZZERS *_fuzz.cc, each a libFuzzer binary (preset fuzz only))
 #
 # Makes the library pd_NAME. A dependency of the same or a higher layer is refused here, and
 # tools/tidy refuses an #include of a module that is not among the dependencies.
 function(pd_module name)
-  cmake_parse_arguments(ARG "" "LAYER" "DEPS;LIBS;PUBLIC_LIBS;SRCS;TESTS;BENCHES;FUZZERS" ${ARGN})
+  cmake_parse_arguments(ARG "HEAVY_TESTS" "LAYER" "DEPS;LIBS;PUBLIC_LIBS;SRCS;TESTS;BENCHES;FUZZERS" ${ARGN})
   if(ARG_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "pd_module(${name}): unknown arguments ${ARG_UNPARSED_ARGUMENTS}")
   endif()
@@ -33,6 +41,9 @@ function(pd_module name)
     target_compile_definitions(${name}_test PRIVATE PD_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     # Tests beside each other use the same names.
     set_target_properties(${name}_test PROPERTIES UNITY_BUILD OFF)
+    if(NOT ARG_HEAVY_TESTS)
+      pd_not_worth_optimizing(${name}_test)
+    endif()
     add_test(NAME ${name}_test COMMAND ${name}_test)
     if(PD_SANITIZE MATCHES "thread")
       # UCX hooks madvise when it is loaded; a thread that ends calls it after TSan's part of it has.
