@@ -17,27 +17,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-bin=build/release
-cores=$(nproc)
-others=$([ "$cores" -gt 1 ] && echo "1-$((cores - 1))" || echo 0)
-work=$(mktemp -d)
-children=()
-# child COMMAND...: in the background, until stop. Sets `pid`.
-child() {
-  "$@" &
-  pid=$!
-  children+=("$pid")
-}
-stop() {
-  local process
-  for process in "${children[@]}"; do kill "$process" 2> /dev/null || true; done
-  for process in "${children[@]}"; do wait "$process" 2> /dev/null || true; done
-  children=()
-}
-trap 'stop; rm -rf "$work"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
+. bench/lib.sh
 rounds=5 seconds=8 requests=4000
 lean='' short=''
 routers=()
@@ -79,9 +59,9 @@ done
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-# start_stubs MANNER BOOTSTRAP ARGS...: two workers of each kind. Sets `controller`, their port for pdserve's, and
+# start_workers MANNER BOOTSTRAP ARGS...: two workers of each kind. Sets `controller`, their port for pdserve's, and
 # `workers`, the flags that name them to another router.
-start_stubs() {
+start_workers() {
   local manner=$1 bootstrap=$2 name='' number decodes=0
   shift 2
   mkfifo "$work/stubs"
@@ -101,7 +81,7 @@ start_stubs() {
   exec 4<&-
   rm "$work/stubs"
 }
-start_gateway() {
+start_pdserve() {
   mkfifo "$work/ready"
   exec 4<> "$work/ready"
   child taskset -c 0 "$bin/pdserve" gateway --model "$folder" --controller "127.0.0.1:$controller" --port 0 \
@@ -157,12 +137,12 @@ start() {
   while [ "$1" != -- ]; do names+=("$1"); shift; done
   shift
   stop
-  start_stubs pdserve '' "$@"
-  start_gateway
+  start_workers pdserve '' "$@"
+  start_pdserve
   targets=(--target "pdserve=127.0.0.1:$port,$pid")
-  start_stubs sglang 8998 "$@"
+  start_workers sglang 8998 "$@"
   sglang_workers=("${workers[@]}")
-  start_stubs vllm '' "$@"
+  start_workers vllm '' "$@"
   vllm_workers=("${workers[@]}")
   for router in "${names[@]}"; do
     start_router "$router"
@@ -179,14 +159,8 @@ load() {
   wait $! || true  # it has said which requests failed
 }
 
-mkdir -p build
-cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
-cmake --build --preset release --target pdserve stub_workers load_client > build/routers_bench.log ||
-  { cat build/routers_bench.log; exit 1; }
-say() { printf '\n%s (load average %s)\n' "$1" "$(cut -d' ' -f1-3 /proc/loadavg)"; }
-echo "machine: $(lscpu | sed -n 's/^Model name: *//p'), $cores cores"
-echo "commit:  $(git rev-parse --short HEAD)"
-echo "command: bench/routers.sh $*"
+compile pdserve stub_workers load_client
+header "bench/routers.sh $*"
 echo "figures: median [least, most] of $rounds rounds; prompts of 600 bytes; ${lean:+routers choose in turn and log warnings only}"
 
 start "${routers[@]}" -- --step-ms 0
