@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include "protocol/json_numbers.h"
 
 namespace pd::protocol {
 
@@ -15,54 +15,6 @@ using simdjson::dom::element;
 using simdjson::dom::element_type;
 
 namespace {
-
-constexpr std::string_view kDigits = "0123456789";
-
-template <typename T>
-bool fits(std::string_view digits) {
-  T value{};
-  return std::from_chars(digits.data(), digits.data() + digits.size(), value).ec == std::errc();
-}
-
-// Position behind the string that begins at `quote`.
-std::size_t behind_string(std::string_view text, std::size_t quote) {
-  std::size_t at = quote + 1;
-  while (at < text.size() && text[at] != '"') at += text[at] == '\\' ? 2 : 1;
-  return std::min(at + 1, text.size());
-}
-
-// The text with an exponent of 0 behind each integer of more than 64 bits, which the parser refuses
-// otherwise. What was not JSON does not become so: such an end is allowed wherever a digit is the
-// last of a number.
-std::string with_wide_integers(std::string_view text) {
-  std::string out;
-  std::size_t copied = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    if (text[at] == '"') {
-      at = behind_string(text, at);
-      continue;
-    }
-    const std::size_t begin = at;
-    if (text[at] == '-') ++at;
-    const std::size_t end = std::min(text.find_first_not_of(kDigits, at), text.size());
-    if (end == at) {
-      at = begin + 1;
-      continue;
-    }
-    const std::string_view number = text.substr(begin, end - begin);
-    const bool integer =
-        end == text.size() || std::string_view(".eE").find(text[end]) == std::string_view::npos;
-    if (integer && !fits<std::int64_t>(number) && !fits<std::uint64_t>(number)) {
-      out += text.substr(copied, end - copied);
-      out += "e0";
-      copied = end;
-    }
-    // A fraction or an exponent is no integer.
-    at = integer ? end : std::min(text.find_first_not_of("0123456789.eE+-", end), text.size());
-  }
-  out += text.substr(copied);
-  return out;
-}
 
 using OrderedJson = nlohmann::ordered_json;
 using Converted = std::expected<OrderedJson, std::string>;
@@ -127,6 +79,9 @@ Converted converted(element value, const JsonBounds& bounds, int depth_left) {
 }
 
 constexpr std::size_t kKeptCapacityMax = 64 * 1024;  // bytes of a body
+// Up to so many bytes a body may have long numbers. Full of them, it takes as long to read as the
+// largest bodies do, and integers among them cost a second parse.
+constexpr std::size_t kLongNumbersBodyMax = 256 * 1024;
 
 // Empty while one is in use: a parser that is made meanwhile begins with none.
 simdjson::dom::parser& kept_parser() {
@@ -146,23 +101,26 @@ BodyParser::~BodyParser() {
 ApiResult<simdjson::dom::object> parse_object(BodyParser& body_parser, std::string_view body) {
   simdjson::dom::parser& parser = body_parser.parser();
   simdjson::dom::object object;
-  if (body.empty()) {
-    return std::unexpected(ApiError{400, "invalid_request_error",
-                                    "the body is empty; send a JSON object", "", "invalid_json"});
+  const auto refused = [](std::string message) {
+    return std::unexpected(
+        ApiError{400, "invalid_request_error", std::move(message), "", "invalid_json"});
+  };
+  if (body.empty()) return refused("the body is empty; send a JSON object");
+  const bool may_be_long = body.size() <= kLongNumbersBodyMax;
+  if (!may_be_long && has_long_number(body)) {
+    return refused(fmt::format(
+        "a number in the JSON body is out of range: more than 18 digits are read only in bodies of "
+        "at most {} bytes",
+        kLongNumbersBodyMax));
   }
   auto code = parser.parse(body.data(), body.size(), true).get_object().get(object);
-  if (code == simdjson::NUMBER_ERROR)
+  if (code == simdjson::NUMBER_ERROR && may_be_long)
     code = parser.parse(with_wide_integers(body)).get_object().get(object);
-  if (code == simdjson::INCORRECT_TYPE) {
-    return std::unexpected(ApiError{400, "invalid_request_error", "the body must be a JSON object",
-                                    "", "invalid_json"});
-  }
-  if (code) {
-    return std::unexpected(
-        ApiError{400, "invalid_request_error",
-                 fmt::format("the body is not valid JSON: {}", simdjson::error_message(code)), "",
-                 "invalid_json"});
-  }
+  if (code == simdjson::INCORRECT_TYPE) return refused("the body must be a JSON object");
+  if (code == simdjson::NUMBER_ERROR)
+    return refused("a number in the JSON body is malformed or out of range");
+  if (code)
+    return refused(fmt::format("the body is not valid JSON: {}", simdjson::error_message(code)));
   return object;
 }
 

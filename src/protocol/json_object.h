@@ -84,7 +84,8 @@ class BodyParser {
 };
 
 // A whole body that must be one JSON object. `parser` owns what the object refers to. Integers of
-// more than 64 bits are read as doubles, so that the field that cannot hold one is named.
+// more than 64 bits are read as doubles, so that the field that cannot hold one is named; in large
+// bodies they are an error, as are all numbers whose reading takes long.
 ApiResult<simdjson::dom::object> parse_object(BodyParser& parser, std::string_view body);
 
 // A key that is given twice keeps its first place and its last value. The error says what is beyond

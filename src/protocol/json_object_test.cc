@@ -58,6 +58,35 @@ TEST(JsonObject, OfTooManyKeysIsNotRead) {
   EXPECT_THAT(object.finish()->message, HasSubstr("more than 2 keys"));
 }
 
+std::string complaint(const std::string& body) {
+  BodyParser parser;
+  const auto object = parse_object(parser, body);
+  if (object) return "";
+  EXPECT_EQ(object.error().code, "invalid_json");
+  return object.error().message;
+}
+
+TEST(ParseObject, LongNumbersAreReadInShortBodiesOnly) {
+  const auto body = [](const std::string& number, std::size_t size) {
+    return fmt::format(R"({{"n":{},"x":"{}"}})", number, std::string(size, 'x'));
+  };
+  for (const char* number : {"99999999999999999999", "2.225073858507201137e-308"}) {
+    EXPECT_EQ(complaint(body(number, 100'000)), "") << number;
+    EXPECT_THAT(complaint(body(number, 300'000)), HasSubstr("out of range")) << number;
+  }
+  for (const char* number : {"18446744073709551615", "1.5e-300", "\"99999999999999999999\""})
+    EXPECT_EQ(complaint(body(number, 300'000)), "") << number;
+}
+
+TEST(ParseObject, ANumberOutOfRangeIsStillJson) {
+  for (const char* number : {"1e999", "-1e999", "01", "1.", "-"}) {
+    EXPECT_EQ(complaint(fmt::format(R"({{"prompt":"a","temperature":{}}})", number)),
+              "a number in the JSON body is malformed or out of range")
+        << number;
+  }
+  EXPECT_THAT(complaint("{]"), HasSubstr("not valid JSON"));
+}
+
 // One inside the other, a large one, and again a small one.
 TEST(BodyParser, KeepsEachDocumentForAsLongAsItLives) {
   for (int i = 0; i < 3; ++i) {
