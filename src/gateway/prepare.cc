@@ -186,30 +186,4 @@ ApiResult<std::string> detokenize(std::string_view body, const PrepareContext& c
   return out + "\"}";
 }
 
-TextWorker::~TextWorker() {
-  give_up();
-  queue_.close();
-}
-
-void TextWorker::run() {
-  thread_ = std::jthread([this] {
-    while (auto item = queue_.pop()) {
-      working_ = true;
-      item->work(!ending_ && *item->wanted);
-      working_ = false;
-      waiting_bytes_ -= item->bytes.value();
-    }
-  });
-}
-
-bool TextWorker::submit(Bytes bytes, std::shared_ptr<const std::atomic<bool>> wanted,
-                        std::function<void(bool)> work) {
-  // A single item may be as large as it likes.
-  if (waiting_bytes_ > 0 && waiting_bytes_ + bytes.value() > limits_.bytes.value()) return false;
-  waiting_bytes_ += bytes.value();
-  if (queue_.try_push({bytes, std::move(wanted), std::move(work)})) return true;
-  waiting_bytes_ -= bytes.value();
-  return false;
-}
-
 }  // namespace pd::gateway

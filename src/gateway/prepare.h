@@ -3,19 +3,20 @@
 // thread, unless it is so short that waking another would cost more.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "base/bounded_queue.h"
+#include "base/units.h"
 #include "model/model.h"
 #include "protocol/openai_request.h"
 
 namespace pd::gateway {
+
+// Up to this a request is prepared at once, in less time than it takes to wake another thread and
+// be woken by it.
+constexpr Bytes kPreparedAtOnce{2048};
 
 struct PreparedRequest {
   protocol::ApiRequest api;
@@ -43,38 +44,5 @@ constexpr std::size_t kTextTokensMax = 65'536;
 protocol::ApiResult<std::string> tokenize(std::string_view body, const PrepareContext& context,
                                           std::int64_t unix_seconds);
 protocol::ApiResult<std::string> detokenize(std::string_view body, const PrepareContext& context);
-
-// One thread that runs such work in order. What waits is bounded in number and bytes: submit() says
-// false when it is too much. What nobody waits for any more is not begun.
-class TextWorker {
- public:
-  struct Limits {
-    std::size_t items = 1024;
-    Bytes bytes{64 << 20};
-  };
-  explicit TextWorker(const Limits& limits) : limits_(limits), queue_(limits.items) {}
-  ~TextWorker();
-  void run();  // starts the thread
-
-  // `bytes`: that the work holds while it waits. `work(false)`: it was given up, by give_up() or
-  // because `wanted` is false by now; it must only say so.
-  bool submit(Bytes bytes, std::shared_ptr<const std::atomic<bool>> wanted,
-              std::function<void(bool go)> work);
-  // From now on everything that waits is given up. Any thread.
-  void give_up() { ending_ = true; }
-  bool working() const { return working_; }  // on something that was begun. Any thread
-
- private:
-  struct Item {
-    Bytes bytes;
-    std::shared_ptr<const std::atomic<bool>> wanted;
-    std::function<void(bool)> work;
-  };
-  Limits limits_;
-  BoundedQueue<Item> queue_;
-  std::atomic<Bytes::rep> waiting_bytes_{0};
-  std::atomic<bool> ending_{false}, working_{false};
-  std::jthread thread_;
-};
 
 }  // namespace pd::gateway

@@ -18,12 +18,9 @@ using protocol::ApiRequest;
 
 namespace {
 
-// Bodies waiting for a text thread. Parsing takes some 10 ms for 10 MiB, and tokenizing ends with
-// the model's context, so this is about a second of work.
-constexpr TextWorker::Limits kTextLimits{.items = 1024, .bytes = Bytes(64 << 20)};
-// Up to this a request is prepared at once, in less time than it takes to wake another thread and
-// be woken by it.
-constexpr std::size_t kPreparedAtOnce = 2048;
+// Bodies that wait for a text thread, of all tenants: this bounds the memory that they hold. How
+// long a request for an answer waits is bounded by ttft_limit.
+constexpr TextLine::Limits kTextLimits{.items = 1024, .bytes = Bytes(64 << 20)};
 
 std::int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(
@@ -301,7 +298,7 @@ void Shard::handle_generation(ApiRequest::Kind kind, net::HttpRequest request,
   auto caller = access_.authenticate(request);
   if (!caller) return incoming->end(caller.error());
   if (!incoming->admit(std::move(*caller))) return;
-  if (request.body.size() > kPreparedAtOnce) return read(incoming, std::move(request.body));
+  if (incoming->arrival().body > kPreparedAtOnce) return read(incoming, std::move(request.body));
   answer(*incoming,
          prepare(kind, request.body, prepare_, unix_seconds(), incoming->arrival().caller.salt));
 }
@@ -310,7 +307,6 @@ void Shard::read(const std::shared_ptr<Incoming>& incoming, std::string body) {
   const Arrival& arrival = incoming->arrival();
   reading_.insert(incoming);
   incoming->wait(arrival.received + options_.ttft_limit, too_many_texts());
-  const Bytes bytes(static_cast<Bytes::rep>(body.size()));
   const auto work = [this, incoming, kind = incoming->kind(), salt = arrival.caller.salt,
                      text = std::make_shared<std::string>(std::move(body))](bool go) {
     auto prepared = std::make_shared<protocol::ApiResult<PreparedRequest>>(
@@ -321,7 +317,7 @@ void Shard::read(const std::shared_ptr<Incoming>& incoming, std::string body) {
       answer(*incoming, std::move(*prepared));
     });
   };
-  if (text_.submit(bytes, incoming->wanted(), work)) return;
+  if (text_.submit(arrival.caller.tenant, arrival.body, incoming->wanted(), work)) return;
   reading_.erase(incoming);
   incoming->end(too_many_texts());
 }
@@ -374,7 +370,7 @@ void Shard::handle_text(net::HttpRequest request, net::HttpResponse response, bo
                               : detokenize(*body, prepare_));
     loop_.post([this, result, question] { answer_text(question, *result); });
   };
-  if (!tools_.submit(arrival.body, wanted, work))
+  if (!tools_.submit(arrival.caller.tenant, arrival.body, wanted, work))
     answer_text(question, std::unexpected(too_many_texts()));
 }
 

@@ -26,6 +26,7 @@
 #include "gateway/leg_driver.h"
 #include "gateway/prepare.h"
 #include "gateway/request_book.h"
+#include "gateway/text_worker.h"
 #include "gateway/topology_watch.h"
 #include "net/event_loop.h"
 #include "net/http_client.h"

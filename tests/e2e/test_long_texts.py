@@ -9,6 +9,7 @@ import pytest
 from harness.background import in_background
 from harness.gateways import Gateway
 from harness.processes import wait_until
+from test_doors import access_file
 
 # Over 2 KiB: shorter ones are read at once.
 PROMPT = {"prompt": "Once upon a time", "max_tokens": 2, "user": "x" * 3000}
@@ -32,9 +33,9 @@ def cluster(start_cluster):
     return start_cluster()
 
 
-def post(gateway, path, body, limit=60):
+def post(gateway, path, body, limit=60, key="none"):
     return httpx.post(f"{gateway.url}{path}", content=body, timeout=limit * gateway.program.patience,
-                      headers={"content-type": "application/json"})
+                      headers={"content-type": "application/json", "authorization": f"Bearer {key}"})
 
 
 def test_a_million_keys_hold_nobody_up(cluster):
@@ -59,6 +60,22 @@ def test_a_million_keys_hold_nobody_up(cluster):
     assert gateway.end(limit=15) == 0
     for job in jobs:
         job()
+    cluster.check_and_end()
+
+
+def test_a_tenant_waits_for_one_text_of_another_at_most(cluster, tmp_path):
+    access_file(tmp_path / "access.toml", {"hog": {}, "other": {}}, {"sk-hog": "hog", "sk-other": "other"})
+    gateway = Gateway(cluster, "fair", loops=1, access_file=str(tmp_path / "access.toml")).wait_ready()
+    # Together less than the half of 64 MiB that one tenant may have there.
+    heavy = [in_background(lambda: post(gateway, "/v1/chat/completions", HEAVY, key="sk-hog"))
+             for _ in range(3)]
+    wait_until(lambda: gateway.metrics()["pdserve_requests_in_flight"] == 3, 20, "they wait")
+    answer = post(gateway, "/v1/completions", json.dumps(PROMPT), key="sk-other")
+    left = gateway.metrics()["pdserve_requests_in_flight"]
+    assert answer.status_code == 200, answer.text
+    assert left >= 1, "it was read after all of them"
+    assert [job().status_code for job in heavy] == [400] * 3  # it has no chat template
+    assert gateway.end() == 0
     cluster.check_and_end()
 
 
