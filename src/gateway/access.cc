@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/digest.h"
+#include "gateway/prepare.h"
 
 namespace pd::gateway {
 
@@ -126,7 +127,9 @@ std::optional<Refusal> Access::admit_tokens(const Caller& caller, Tokens prompt,
   return limit ? std::optional(refusal(caller, *limit)) : std::nullopt;
 }
 
-void Access::refund(const Caller& caller, Time now) {
+void Access::refund(const Caller& caller, const ApiError& error, Bytes body, Time now) {
+  const bool callers_mistake = error.status < 500 && error.status != 429;
+  if (callers_mistake && body > kPreparedAtOnce) return;
   const std::lock_guard lock(mutex_);
   limits_.refund(caller.tenant, now);
 }

@@ -113,6 +113,23 @@ TEST_F(AccessTest, LimitsAreTheTenantsAndSaidInHeaders) {
   EXPECT_THAT(metrics_.text(), HasSubstr("pdserve_requests_over_quota_total"));
 }
 
+TEST_F(AccessTest, OnlyALongBodyWithItsCallersMistakeIsNotGivenBack) {
+  access_.use(file_, now_);
+  const Caller backend = caller("sk-1");
+  const auto left_after = [&](int status, Bytes body) {
+    EXPECT_FALSE(access_.admit(backend, body, now_));
+    access_.refund(backend, {status, "", "", "", ""}, body, now_);
+    for (const auto& [name, value] : access_.headers(backend, now_))
+      if (name == "x-ratelimit-remaining-requests") return value;
+    return std::string();
+  };
+  for (const int status : {400, 404, 429, 499, 503})
+    EXPECT_EQ(left_after(status, Bytes(2048)), "60");
+  for (const int status : {429, 500, 503}) EXPECT_EQ(left_after(status, Bytes(2049)), "60");
+  EXPECT_EQ(left_after(400, Bytes(2049)), "59");
+  EXPECT_EQ(left_after(404, Bytes(10'000'000)), "58");
+}
+
 TEST_F(AccessTest, AChangedFileCountsAtOnceAndForgivesNothing) {
   access_.use(file_, now_);
   const Caller before = caller("sk-1");

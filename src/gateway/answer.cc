@@ -318,7 +318,8 @@ void Answer::fail(const ApiError& error, Counter AnswerMetrics::* counter) {
     response_.end();
   } else {
     count_output();
-    if (error.status == 429) context_.access->refund(arrival_.caller, context_.loop->now());
+    if (error.status == 429)
+      context_.access->refund(arrival_.caller, error, arrival_.body, context_.loop->now());
     std::vector<net::Header> headers = this->headers();
     if (error.status == 429) {
       const double wait = std::ceil(to_seconds(context_.driver->expected_wait()));

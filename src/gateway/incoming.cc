@@ -58,8 +58,7 @@ void Incoming::cancel() {
 void Incoming::finish(const ApiError& error, Duration wait, Counter AnswerMetrics::* counter) {
   if (over()) return;
   const Time now = context_.loop->now();
-  // What was refused here is not one of the minute's requests.
-  if (admitted_) context_.access->refund(arrival_.caller, now);
+  if (admitted_) context_.access->refund(arrival_.caller, error, arrival_.body, now);
   std::vector<net::Header> headers = answer_headers(*context_.access, arrival_, now);
   if (error.status == 429) headers.push_back(retry_after(wait));
   if (response_->open()) {

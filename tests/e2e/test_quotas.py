@@ -59,6 +59,16 @@ def test_what_is_refused_does_not_count(cluster):
     assert int(answer.headers["x-ratelimit-remaining-requests"]) >= 19
 
 
+def test_what_was_read_at_length_counts(cluster):
+    long = "x" * 3000  # over 2 KiB: read by a thread of its own
+    answers = [ask(cluster.gateway, "sk-many", temperature=9, user=long) for _ in range(25)]
+    statuses = [answer.status_code for answer in answers]
+    assert statuses[:20] == [400] * 20 and 429 in statuses, statuses
+    assert int(answers[9].headers["x-ratelimit-remaining-requests"]) <= 13
+    texts = [ask(cluster.gateway, "sk-text", "/tokenize", prompt=5, user=long).status_code for _ in range(6)]
+    assert texts[:4] == [400] * 4 and 429 in texts, texts
+
+
 def test_who_obeys_retry_after_comes_in(cluster):
     # An output longer than what is left overdraws the bucket.
     while (answer := ask(cluster.gateway, "sk-tokens", max_tokens=400, ignore_eos=True)).status_code == 200:
