@@ -19,8 +19,8 @@ using protocol::ApiRequest;
 namespace {
 
 // Bodies that wait for a text thread, of all tenants: this bounds the memory that they hold. How
-// long a request for an answer waits is bounded by ttft_limit.
-constexpr TextLine::Limits kTextLimits{.items = 1024, .bytes = Bytes(64 << 20)};
+// long a request for an answer waits is bounded by ttft_limit. A tenant that is alone has half.
+constexpr TextLine::Limits kTextLimits{.items = 2048, .bytes = Bytes(128 << 20)};
 
 std::int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(
