@@ -12,4 +12,7 @@ enum class Role : std::uint8_t {
   kBoth = 3,     // aggregated: serves its requests whole
 };
 
+constexpr bool prefills(Role role) { return role == Role::kPrefill || role == Role::kBoth; }
+constexpr bool decodes(Role role) { return role == Role::kDecode || role == Role::kBoth; }
+
 }  // namespace pd

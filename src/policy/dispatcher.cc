@@ -8,9 +8,6 @@
 namespace pd::policy {
 namespace {
 
-bool prefills(Role role) { return role == Role::kPrefill || role == Role::kBoth; }
-bool decodes(Role role) { return role == Role::kDecode || role == Role::kBoth; }
-
 void keep_earliest(std::optional<Time>& earliest, std::optional<Time> candidate) {
   if (candidate && (!earliest || *candidate < *earliest)) earliest = candidate;
 }

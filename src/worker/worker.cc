@@ -19,9 +19,6 @@ constexpr Duration kRegisterPause = std::chrono::milliseconds(200);
 constexpr protocol::Rejected kNotReady{protocol::RejectReason::kNotReady, 100'000};
 constexpr Duration kDrainCheck = std::chrono::milliseconds(50);
 
-bool prefills(Role role) { return role == Role::kPrefill || role == Role::kBoth; }
-bool decodes(Role role) { return role == Role::kDecode || role == Role::kBoth; }
-
 }  // namespace
 
 Result<std::unique_ptr<Worker>> Worker::create(net::EventLoop& loop,
