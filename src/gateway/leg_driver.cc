@@ -60,7 +60,18 @@ LegDriver::LegDriver(net::EventLoop& loop, net::HttpClient& http,
       http_(http),
       dispatcher_(options),
       secret_(std::move(secret)),
-      counters_(metrics, gauge_labels) {}
+      counters_(metrics, gauge_labels),
+      channels_(
+          loop, http, secret_,
+          {.on_frame = [this](WorkerId worker,
+                              const protocol::LegFrame& frame) { on_leg_frame(worker, frame); },
+           .on_read =
+               [this] {
+                 pumping_ = false;
+                 if (pump_again_) pump();
+               },
+           .on_lost = [this](WorkerId worker, const Error& error,
+                             bool again) { on_channel_lost(worker, error, again); }}) {}
 
 LegDriver::~LegDriver() {
   if (timer_at_) loop_.cancel(timer_);
@@ -70,42 +81,20 @@ LegDriver::~LegDriver() {
 void LegDriver::on_topology(const protocol::Topology& topology) {
   layout_hash_ = topology.layout_hash;
   std::vector<policy::Member> members;
-  std::map<WorkerId, net::HttpAddress> instances;
+  std::map<WorkerId, InstanceChannels::Place> places;
   for (const protocol::Instance& instance : topology.instances) {
     auto address = net::parse_address(instance.address);
     if (!address) {
       log::error("instance {} has an unusable address '{}'", instance.id.value(), instance.address);
       continue;
     }
-    instances[instance.id] = *address;
+    places[instance.id] = {*address, instance.role, instance.admits};
     members.push_back(
         {instance.id, instance.role, instance.slots, instance.batch_places, instance.admits});
   }
   dispatcher_.on_topology(members, loop_.now());
-  follow(instances);
+  channels_.follow(places);  // the dispatcher has given up the legs on those that go
   pump();
-}
-
-// The legs on a channel that goes have been given up by the dispatcher.
-void LegDriver::follow(const std::map<WorkerId, net::HttpAddress>& instances) {
-  std::erase_if(channels_, [&](const auto& entry) {
-    const auto it = instances.find(entry.first);
-    return it == instances.end() || it->second != entry.second->address();
-  });
-  for (const auto& [worker, address] : instances) {
-    if (channels_.contains(worker)) continue;
-    legs::LegChannelObserver observer;
-    observer.on_frame = [this, worker](const protocol::LegFrame& frame) {
-      on_leg_frame(worker, frame);
-    };
-    observer.on_read = [this] {
-      pumping_ = false;
-      if (pump_again_) pump();
-    };
-    observer.on_lost = [this, worker](const Error& error) { on_channel_lost(worker, error); };
-    channels_[worker] =
-        std::make_unique<legs::LegChannel>(http_, address, secret_, std::move(observer));
-  }
 }
 
 void LegDriver::start(Job job, JobObserver observer) {
@@ -216,17 +205,17 @@ void LegDriver::begin(WorkerId worker, bool prefill, const Message& message) {
   Leg& leg = jobs_.at(id).legs[number];
   leg.worker = worker;
   leg.prefill = prefill;
-  const auto channel = channels_.find(worker);
-  if (channel == channels_.end())
+  legs::LegChannel* channel = channels_.find(worker);
+  if (channel == nullptr)
     return fault(id, number, {ErrorCode::kUnavailable, "the instance left the group"}, false);
-  channel->second->start(message);
+  channel->start(message);
 }
 
 void LegDriver::act(const policy::Cancel& action) {
   const auto running = jobs_.find(action.request);
   if (running == jobs_.end() || running->second.legs.erase(action.leg) == 0) return;
-  const auto channel = channels_.find(action.worker);
-  if (channel != channels_.end()) channel->second->cancel({action.request, action.leg});
+  if (legs::LegChannel* channel = channels_.find(action.worker))
+    channel->cancel({action.request, action.leg});
 }
 
 // Legs that have not been cancelled end by themselves; their frames find no job and do nothing.
@@ -239,12 +228,12 @@ void LegDriver::act(const policy::Finish& action) {
 }
 
 void LegDriver::act(const policy::Renew& action) {
-  const auto channel = channels_.find(action.worker);
-  if (channel == channels_.end()) return;
+  const legs::LegChannel* channel = channels_.find(action.worker);
+  if (channel == nullptr) return;
   protocol::LeaseList list;
   for (const auto& held : action.held) list.held.push_back({held.request, held.leg});
   net::HttpCall call;
-  call.address = channel->second->address();
+  call.address = channel->address();
   call.target = "/pd/v1/renew";
   call.headers = {{"authorization", "Bearer " + secret_},
                   {"content-type", "application/octet-stream"}};
@@ -345,7 +334,7 @@ bool LegDriver::on_frame(const protocol::AttemptId& attempt, Running& running, L
   return true;
 }
 
-void LegDriver::on_channel_lost(WorkerId worker, const Error& error) {
+void LegDriver::on_channel_lost(WorkerId worker, const Error& error, bool again) {
   std::vector<protocol::AttemptId> lost;
   for (const auto& [id, running] : jobs_) {
     for (const auto& [number, leg] : running.legs) {
@@ -357,6 +346,9 @@ void LegDriver::on_channel_lost(WorkerId worker, const Error& error) {
   if (!lost.empty())
     log::warn("instance {}: {}; {} legs on it are given up", worker.value(), error.message,
               lost.size());
+  else if (!again)
+    log::info("instance {}: {}; its channel is opened again when it answers", worker.value(),
+              error.message);
   for (const auto& [id, number] : lost) give_up(id, number, error, true);
   pump();
 }

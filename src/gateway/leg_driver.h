@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "base/metrics.h"
-#include "legs/leg_channel.h"
+#include "gateway/instance_channels.h"
 #include "net/event_loop.h"
 #include "net/http_client.h"
 #include "policy/dispatcher.h"
@@ -68,7 +68,10 @@ class LegDriver {
   }
   std::size_t in_flight() const { return jobs_.size(); }
   Duration expected_wait() { return dispatcher_.expected_wait(loop_.now()); }
-  bool has_workers() const { return !channels_.empty(); }
+  bool knows_instances() const { return !channels_.empty(); }
+  // As far as known: a request that came now would be served. What the instances say when asked is
+  // another matter.
+  bool can_serve() const { return channels_.can_serve(); }
 
  private:
   struct Leg {
@@ -100,14 +103,13 @@ class LegDriver {
   void act(const policy::Cancel& action);
   void act(const policy::Finish& action);
   void act(const policy::Renew& action);
-  void follow(const std::map<WorkerId, net::HttpAddress>& instances);
   template <typename Message>
   void begin(WorkerId worker, bool prefill, const Message& message);
   void on_leg_frame(WorkerId worker, const protocol::LegFrame& frame);
   // False: nothing that the dispatcher would act upon has changed.
   bool on_frame(const protocol::AttemptId& attempt, Running& running, Leg& leg,
                 const protocol::Frame& frame);
-  void on_channel_lost(WorkerId worker, const Error& error);
+  void on_channel_lost(WorkerId worker, const Error& error, bool again);
   void fault(RequestId id, policy::LegNumber number, const Error& error, bool worker_fault);
   // The same without a word: one line tells of all legs of a channel.
   void give_up(RequestId id, policy::LegNumber number, const Error& error, bool worker_fault);
@@ -121,8 +123,8 @@ class LegDriver {
   Counters counters_;
   std::uint64_t restarts_ = 0;  // counted so far
   std::uint64_t layout_hash_ = 0;
-  std::map<WorkerId, std::unique_ptr<legs::LegChannel>> channels_;  // to the group's members
-  std::unordered_map<RequestId, Running> jobs_;                     // looked up for every token
+  InstanceChannels channels_;
+  std::unordered_map<RequestId, Running> jobs_;  // looked up for every token
   std::set<net::HttpClient::CallId> renewals_;
   net::EventLoop::TimerId timer_ = 0;
   std::optional<Time> timer_at_;

@@ -22,7 +22,7 @@ class ScriptedWorker {
   using Script = std::function<void(int leg, Reply reply)>;  // the 1st, 2nd ... leg
   static constexpr RequestId kRequest{1, 2};
 
-  ScriptedWorker(net::EventLoop& loop, Script on_prefill, Script on_decode)
+  ScriptedWorker(net::EventLoop& loop, Script on_prefill, Script on_decode, std::uint16_t port = 0)
       : legs_({[this, on_prefill = std::move(on_prefill)](const protocol::PrefillRequest&,
                                                           legs::LegReply reply) {
                  on_prefill(++prefills_, std::make_shared<legs::LegReply>(std::move(reply)));
@@ -32,8 +32,9 @@ class ScriptedWorker {
                  on_decode(++decodes_, std::make_shared<legs::LegReply>(std::move(reply)));
                }}) {
     auto server = net::HttpServer::create(
-        loop, {}, [this](const net::HttpRequest& request, net::HttpResponse response) {
+        loop, {.port = port}, [this](const net::HttpRequest& request, net::HttpResponse response) {
           if (request.path() == "/pd/v1/legs") {
+            ++channels_;
             channel_ = response;
             return legs_.take(request, std::move(response));
           }
@@ -43,12 +44,15 @@ class ScriptedWorker {
     server_ = std::move(*server);
   }
   std::string address() const { return "127.0.0.1:" + std::to_string(server_->port()); }
+  std::uint16_t port() const { return server_->port(); }
   net::HttpResponse& channel() { return *channel_; }  // the one that came last
+  int channels() const { return channels_; }
 
  private:
   legs::LegServer legs_;
   std::optional<net::HttpResponse> channel_;
   std::unique_ptr<net::HttpServer> server_;
+  int channels_ = 0;
   int prefills_ = 0;
   int decodes_ = 0;
 };
@@ -76,10 +80,8 @@ class LegDriverTest : public ::testing::Test {
 
   // Runs one request on one P and one D.
   Outcome run(const ScriptedWorker& prefill, const ScriptedWorker& decode) {
-    driver_.on_topology(
-        {.revision = 1,
-         .instances = {{WorkerId(1), BootId(1), prefill.address(), Role::kPrefill, 4},
-                       {WorkerId(2), BootId(2), decode.address(), Role::kDecode, 0, 4}}});
+    know({{WorkerId(1), BootId(1), prefill.address(), Role::kPrefill, 4},
+          {WorkerId(2), BootId(2), decode.address(), Role::kDecode, 0, 4}});
     Job job;
     job.id = ScriptedWorker::kRequest;
     job.prompt = std::make_shared<const std::vector<TokenId>>(std::vector<TokenId>{7, 8, 9});
@@ -102,6 +104,20 @@ class LegDriverTest : public ::testing::Test {
     return out;
   }
 
+  // Whatever `has_happened` waits for, at most a few seconds.
+  bool comes(const std::function<bool()>& has_happened) {
+    const Time end = loop_.now() + 5s;
+    while (!has_happened() && loop_.now() < end) pass(5ms);
+    return has_happened();
+  }
+  void pass(Duration time) {
+    loop_.call_at(loop_.now() + time, [this] { loop_.stop(); });
+    loop_.run();
+  }
+  void know(std::vector<protocol::Instance> instances) {
+    driver_.on_topology({.revision = ++revision_, .instances = std::move(instances)});
+  }
+
   // Its value, as it is exposed.
   std::string metric(const std::string& name) const {
     const std::string text = metrics_.text();
@@ -112,6 +128,7 @@ class LegDriverTest : public ::testing::Test {
   }
 
   std::function<void(TokenId)> on_token_;  // of each frame, the last
+  std::uint64_t revision_ = 0;
   net::EventLoop loop_;
   Metrics metrics_;
   net::HttpClient http_{loop_};
@@ -304,6 +321,68 @@ TEST_F(LegDriverTest, AGapInTheTokensPlacesTheRequestAgainAtOnce) {
   EXPECT_EQ(out.end.why, policy::RequestEnd::Why::kCompleted);
   EXPECT_EQ(out.ids, (std::vector<TokenId>{10, 11, 12, 13}));
   EXPECT_LT(out.took, options_.links.renew_every / 2);
+}
+
+TEST_F(LegDriverTest, ItCanServeWithSomebodyWhoPrefillsAndSomebodyWhoDecodes) {
+  const protocol::Instance p{WorkerId(1), BootId(1), "127.0.0.1:1", Role::kPrefill, 4};
+  const protocol::Instance d{WorkerId(2), BootId(2), "127.0.0.1:2", Role::kDecode, 0, 4};
+  const protocol::Instance both{WorkerId(3), BootId(3), "127.0.0.1:3", Role::kBoth, 4, 4};
+  const protocol::Instance standby{WorkerId(4), BootId(4), "127.0.0.1:4", Role::kNone};
+  const auto can_serve_with = [this](std::vector<protocol::Instance> instances) {
+    know(std::move(instances));
+    return driver_.can_serve();
+  };
+  EXPECT_FALSE(driver_.can_serve());
+  EXPECT_TRUE(can_serve_with({p, d}));
+  EXPECT_TRUE(can_serve_with({both}));
+  EXPECT_FALSE(can_serve_with({p, standby}));
+  EXPECT_TRUE(driver_.knows_instances());
+  EXPECT_FALSE(can_serve_with({d}));
+  EXPECT_FALSE(can_serve_with({}));
+  EXPECT_FALSE(driver_.knows_instances());
+  protocol::Instance draining = d;
+  draining.admits = false;
+  EXPECT_FALSE(can_serve_with({p, draining}));
+}
+
+// Nobody sends to a gateway that says it cannot serve: it looks for its instances by itself.
+TEST_F(LegDriverTest, AnIdleDriverNoticesThatItsOnlyInstanceDiesAndThatItIsBack) {
+  std::optional<ScriptedWorker> prefill;
+  prefill.emplace(loop_, prefill_from({10}), ScriptedWorker::Script{});
+  const auto decode_one = [](int, const ScriptedWorker::Reply& reply) {
+    say(reply, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11}, FinishReason::kLength)});
+    reply->end();
+  };
+  const ScriptedWorker decode(loop_, {}, decode_one);
+  EXPECT_EQ(run(*prefill, decode).ids, (std::vector<TokenId>{10, 11}));
+  EXPECT_TRUE(driver_.can_serve());
+  const std::uint16_t port = prefill->port();
+  prefill.reset();
+  EXPECT_TRUE(comes([this] { return !driver_.can_serve(); }));
+  EXPECT_TRUE(driver_.knows_instances());
+  prefill.emplace(loop_, prefill_from({10}), ScriptedWorker::Script{}, port);
+  EXPECT_TRUE(comes([this] { return driver_.can_serve(); }));
+  EXPECT_EQ(prefill->channels(), 1);
+  EXPECT_EQ(run(*prefill, decode).ids, (std::vector<TokenId>{10, 11}));
+  EXPECT_EQ(prefill->channels(), 1) << "the leg has used the one that stood";
+  EXPECT_EQ(metric("pdserve_leg_faults_total"), "0");
+}
+
+TEST_F(LegDriverTest, AnInstanceThatLeftIsNotLookedFor) {
+  std::optional<ScriptedWorker> prefill;
+  prefill.emplace(loop_, prefill_from({10}), ScriptedWorker::Script{});
+  const ScriptedWorker decode(loop_, {}, [](int, const ScriptedWorker::Reply& reply) {
+    say(reply, {protocol::Accepted{}, protocol::Joined{}, tokens(1, {11}, FinishReason::kLength)});
+    reply->end();
+  });
+  run(*prefill, decode);
+  const std::uint16_t port = prefill->port();
+  prefill.reset();
+  EXPECT_TRUE(comes([this] { return !driver_.can_serve(); }));
+  know({{WorkerId(2), BootId(2), decode.address(), Role::kDecode, 0, 4}});
+  prefill.emplace(loop_, prefill_from({10}), ScriptedWorker::Script{}, port);
+  pass(1500ms);
+  EXPECT_EQ(prefill->channels(), 0);
 }
 
 }  // namespace

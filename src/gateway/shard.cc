@@ -115,7 +115,7 @@ Shard::Shard(net::EventLoop& loop, const ShardContext& context, Shards& siblings
             if (number == 0)
               log::info("topology {}: {} instances", topology.revision, topology.instances.size());
             driver_.on_topology(topology);
-            if (driver_.has_workers() && !std::exchange(instances_known_, true))
+            if (driver_.knows_instances() && !std::exchange(instances_known_, true))
               context_.instances_known();
           },
           [this](int gateways) { access_.share_between(gateways, loop_.now()); }),
@@ -166,7 +166,7 @@ void Shard::give_up() {
 }
 
 ShardHealth Shard::health() const {
-  return {.has_workers = driver_.has_workers(),
+  return {.can_serve = driver_.can_serve(),
           .draining = draining_,
           .controller_answers = topology_.connected(),
           .topology_revision = topology_.revision(),
@@ -268,18 +268,18 @@ void Shard::send_health(net::HttpResponse response) {
       [response](const std::vector<ShardHealth>& all) mutable {
         ShardHealth whole = all.front();
         for (const ShardHealth& one : std::span(all).subspan(1)) {
-          whole.has_workers &= one.has_workers;
+          whole.can_serve &= one.can_serve;
           whole.draining |= one.draining;
           whole.controller_answers &= one.controller_answers;
           whole.topology_revision = std::min(whole.topology_revision, one.topology_revision);
           whole.in_flight += one.in_flight;
           whole.gateways = std::max(whole.gateways, one.gateways);
         }
-        const bool ready = whole.has_workers && !whole.draining;
+        const bool ready = whole.can_serve && !whole.draining;
         response.send(ready ? 200 : 503, "application/json",
-                      nlohmann::json{{"status", whole.draining      ? "draining"
-                                                : whole.has_workers ? "ok"
-                                                                    : "no instances"},
+                      nlohmann::json{{"status", whole.draining    ? "draining"
+                                                : whole.can_serve ? "ok"
+                                                                  : "no instances"},
                                      {"requests_in_flight", whole.in_flight},
                                      {"topology_revision", whole.topology_revision},
                                      {"gateways", whole.gateways},

@@ -43,12 +43,12 @@ struct ShardContext {
   const Metrics* common_metrics = nullptr;  // of what belongs to no shard
   Access* access = nullptr;
   AccessLog* access_log = nullptr;        // null: none
-  std::function<void()> instances_known;  // once by each shard: it can place requests now
+  std::function<void()> instances_known;  // once by each shard: it knows whom to ask
 };
 
 // What a shard says of itself to a question about the whole gateway.
 struct ShardHealth {
-  bool has_workers = false;
+  bool can_serve = false;
   bool draining = false;
   bool controller_answers = false;
   std::uint64_t topology_revision = 0;

@@ -28,8 +28,7 @@ template <typename Message>
 void LegChannel::send(const Message& message) {
   if (!open_) {
     protocol::append_command(waiting_, message);
-    if (call_ == 0) open();
-    return;
+    return open();
   }
   bytes_.clear();
   protocol::append_command(bytes_, message);
@@ -44,6 +43,7 @@ void LegChannel::cancel(const protocol::AttemptId& leg) {
 }
 
 void LegChannel::open() {
+  if (call_ != 0) return;
   reader_ = {};
   net::HttpCall call;
   call.address = address_;
@@ -61,7 +61,9 @@ void LegChannel::open() {
                                status, protocol::kLegProtocol)});
     }
     open_ = true;
-    http_.send(call_, std::exchange(waiting_, {}));
+    lost_ = false;
+    if (!waiting_.empty()) http_.send(call_, std::exchange(waiting_, {}));
+    if (observer_.on_open) observer_.on_open();
   };
   handlers.on_data = [this](std::string_view bytes) { on_bytes(bytes); };
   handlers.on_end = [this](const Status& status) {
@@ -90,6 +92,7 @@ void LegChannel::on_bytes(std::string_view bytes) {
 void LegChannel::lose(const Error& error) {
   call_ = 0;
   open_ = false;
+  lost_ = true;
   waiting_.clear();
   observer_.on_lost(error);
 }

@@ -51,6 +51,11 @@ class LegsTest : public ::testing::Test {
                    if (frames_.size() == frames_wanted_) loop_.stop();
                  },
              .on_read = [this] { ++reads_; },
+             .on_open =
+                 [this] {
+                   ++opened_;
+                   if (stop_when_open_) loop_.stop();
+                 },
              .on_lost =
                  [this](const Error& error) {
                    lost_ = error;
@@ -90,6 +95,8 @@ class LegsTest : public ::testing::Test {
   std::vector<protocol::LegFrame> frames_;
   std::size_t frames_wanted_ = 0;
   int reads_ = 0;
+  int opened_ = 0;
+  bool stop_when_open_ = false;
   std::optional<Error> lost_;
 };
 
@@ -194,6 +201,31 @@ TEST_F(LegsTest, AnInstanceThatDiesIsReportedAndItsSuccessorIsConnectedTo) {
   EXPECT_FALSE(lost_);
   ASSERT_EQ(frames_.size(), 1U);
   EXPECT_EQ(frames_[0].leg.attempt, 2U);
+}
+
+TEST_F(LegsTest, AChannelIsOpenedWithoutALegAndSaysWhetherItIsLost) {
+  const std::uint16_t port = server_->port();
+  LegChannel channel = channel_to(port);
+  EXPECT_FALSE(channel.lost()) << "nobody has asked yet";
+  server_.reset();
+  channel.open();
+  run(0);
+  EXPECT_TRUE(lost_);
+  EXPECT_TRUE(channel.lost());
+  open_server(port);
+  stop_when_open_ = true;
+  channel.open();
+  channel.open();  // once is enough
+  EXPECT_TRUE(channel.lost()) << "it is being opened";
+  run(0);
+  EXPECT_FALSE(channel.lost());
+  channel.open();
+  stop_when_open_ = false;
+  on_leg_ = [this] { prefills_.back().second.finish(protocol::Evicted{}); };
+  channel.start(prefill(1));
+  run(1);
+  EXPECT_EQ(opened_, 1);
+  EXPECT_EQ(http_.connections_opened(), 2U) << "refused, then taken";
 }
 
 TEST_F(LegsTest, NobodyListens) {

@@ -96,6 +96,33 @@ def test_several_loops_are_one_gateway(cluster, tmp_path):
     cluster.check_and_end()
 
 
+def test_health_follows_the_instances(start_cluster):
+    """A gateway whose only P has died says so to its load balancer, and takes it back by itself."""
+    cluster = start_cluster(prefill=1, decode=1)
+    gateway = Gateway(cluster, "idle", loops=2).wait_ready()
+    for _ in range(8):  # a connection each: so that both loops know the instances
+        assert httpx.post(f"{gateway.url}/v1/completions", timeout=60,
+                          json={"prompt": "Once", "max_tokens": 2}).status_code == 200
+
+    def status():
+        answer = httpx.get(f"{gateway.url}/health")
+        return answer.status_code, answer.json()["status"]
+    patience = cluster.program.patience
+    (prefill,) = cluster.instances("prefill")
+    cluster.signal_pid("controller", signal.SIGSTOP)  # which would replace it
+    try:
+        cluster.kill(prefill)
+        wait_until(lambda: status() == (503, "no instances"), 5 * patience, gateway.log)
+        time.sleep(2.5)  # looked for, more than once
+        assert status() == (503, "no instances")
+        assert gateway.log().count("opened again when it answers") <= 2, gateway.log()
+    finally:
+        cluster.signal_pid("controller", signal.SIGCONT)
+    wait_until(lambda: status() == (200, "ok"), 20 * patience, gateway.log)
+    assert gateway.end() == 0
+    cluster.check_and_end()
+
+
 def find_and_cancel_on_every_loop(cluster, gateway, headers):
     """Whichever loop has a request: the operator finds and ends it."""
     def ctl(*words):

@@ -1,0 +1,88 @@
+#include "gateway/instance_channels.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace pd::gateway {
+namespace {
+
+// An instance that is gone costs one refused connection of each loop in this time; a gateway is
+// back in service so soon after its instances are.
+constexpr Duration kReopenEvery = std::chrono::seconds(1);
+
+}  // namespace
+
+InstanceChannels::InstanceChannels(net::EventLoop& loop, net::HttpClient& http, std::string secret,
+                                   InstanceChannelsObserver observer)
+    : loop_(loop), http_(http), secret_(std::move(secret)), observer_(std::move(observer)) {}
+
+InstanceChannels::~InstanceChannels() {
+  if (timer_) loop_.cancel(*timer_);
+}
+
+void InstanceChannels::follow(const std::map<WorkerId, Place>& members) {
+  std::erase_if(members_, [&](const auto& entry) {
+    const auto it = members.find(entry.first);
+    return it == members.end() || it->second.address != entry.second.place.address;
+  });
+  for (const auto& [worker, place] : members) {
+    Member& member = members_[worker];
+    member.place = place;
+    if (!member.channel) member.channel = channel_to(worker, place.address);
+  }
+}
+
+std::unique_ptr<legs::LegChannel> InstanceChannels::channel_to(WorkerId worker,
+                                                               const net::HttpAddress& address) {
+  legs::LegChannelObserver observer;
+  observer.on_frame = [this, worker](const protocol::LegFrame& frame) {
+    observer_.on_frame(worker, frame);
+  };
+  observer.on_read = [this] { observer_.on_read(); };
+  observer.on_open = [this, worker] { on_open(worker); };
+  observer.on_lost = [this, worker](const Error& error) { on_lost(worker, error); };
+  return std::make_unique<legs::LegChannel>(http_, address, secret_, std::move(observer));
+}
+
+legs::LegChannel* InstanceChannels::find(WorkerId worker) const {
+  const auto it = members_.find(worker);
+  return it == members_.end() ? nullptr : it->second.channel.get();
+}
+
+bool InstanceChannels::can_serve() const {
+  const auto somebody = [this](bool (*does)(Role)) {
+    return std::ranges::any_of(members_, [does](const auto& entry) {
+      const Member& member = entry.second;
+      return member.place.admits && does(member.place.role) && !member.channel->lost();
+    });
+  };
+  return somebody(prefills) && somebody(decodes);
+}
+
+void InstanceChannels::on_open(WorkerId worker) {
+  if (std::exchange(members_.at(worker).known_lost, false))
+    log::info("instance {}: its channel is open again", worker.value());
+}
+
+void InstanceChannels::on_lost(WorkerId worker, const Error& error) {
+  reopen_later();
+  observer_.on_lost(worker, error, std::exchange(members_.at(worker).known_lost, true));
+}
+
+void InstanceChannels::reopen_later() {
+  if (timer_) return;
+  timer_ = loop_.call_at(loop_.now() + kReopenEvery, [this] { reopen(); });
+}
+
+void InstanceChannels::reopen() {
+  timer_.reset();
+  for (const auto& [worker, member] : members_) {
+    if (!member.channel->lost()) continue;
+    member.channel->open();
+    reopen_later();
+  }
+}
+
+}  // namespace pd::gateway
