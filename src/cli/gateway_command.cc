@@ -126,10 +126,13 @@ int run(const GatewayFlags& flags) {
   if (!created) return fail(created.error());
   const auto gateway = std::move(*created);
   gateway->on_serving([&] {
+    const auto operators = gateway->admin_port();
     std::vector<std::uint16_t> ports{gateway->port()};
-    if (const auto operators = gateway->admin_port()) ports.push_back(*operators);
+    if (operators) ports.push_back(*operators);
     announce(flags.process, ports);
     log::info("listening on {}:{}", config->gateway.host, gateway->port());
+    if (operators)
+      log::info("listening for operators on {}:{}", config->gateway.admin_host, *operators);
   });
   gateway->on_end([&loop] { loop.stop(); });
   const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });

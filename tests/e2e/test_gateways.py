@@ -62,6 +62,7 @@ def test_several_loops_are_one_gateway(cluster, tmp_path):
     keys = tmp_path / "access.toml"
     access_file(keys, {"all": {"concurrency": 3}}, {"sk-all": "all"})
     gateway = Gateway(cluster, "loops", loops=4, access_file=str(keys), admin_port=0).wait_ready()
+    assert f"listening for operators on {gateway.admin}" in gateway.log()
     headers = {"authorization": "Bearer sk-all"}
     stop = threading.Event()
 
