@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -120,33 +121,45 @@ void AdminServer::send_requests(net::HttpResponse response) {
       });
 }
 
-void AdminServer::handle_request(const net::HttpRequest& request, const std::string& id,
+void AdminServer::handle_request(const net::HttpRequest& request, const std::string& name,
                                  net::HttpResponse& response) {
   if (request.method != "GET" && request.method != "DELETE")
     return refuse(response,
                   {405, "invalid_request_error", "use GET or DELETE", "", "method_not_allowed"});
-  const bool cancel = request.method == "DELETE";
-  shards_.gather<std::optional<RequestEntry>>(
+  using Entries = std::vector<RequestEntry>;
+  // Which one is meant is known when every loop has said what it has: a name that a client chose
+  // may be another one's own id.
+  shards_.gather<Entries>(
       loop_,
-      [id, cancel](Shard& shard) -> std::optional<RequestEntry> {
-        const auto open = shard.book().find(id);
-        if (open == nullptr) return std::nullopt;
-        RequestEntry entry = open->entry();
-        if (cancel) open->cancel();
-        return entry;
+      [name](Shard& shard) {
+        Entries out;
+        for (const auto& open : shard.book().named(name)) out.push_back(open->entry());
+        return out;
       },
-      [id, cancel, response](const std::vector<std::optional<RequestEntry>>& all) mutable {
-        for (const auto& entry : all) {
-          if (!entry) continue;
-          return response.send(
-              200, kJson,
-              cancel ? nlohmann::json{{"cancelled", id}}.dump() : to_json(*entry).dump());
-        }
-        refuse(response, {404, "invalid_request_error",
-                          fmt::format("no request {} is being served here: it has ended, or "
-                                      "another gateway has it",
-                                      id),
-                          "", "unknown_request"});
+      [this, name, response,
+       cancelling = request.method == "DELETE"](const std::vector<Entries>& all) mutable {
+        Entries found;
+        for (const Entries& entries : all)
+          found.insert(found.end(), entries.begin(), entries.end());
+        const auto meant = meant_by(name, found);
+        if (!meant) return refuse(response, meant.error());
+        if (cancelling) return cancel(meant->id, response);
+        response.send(200, kJson, to_json(*meant).dump());
+      });
+}
+
+void AdminServer::cancel(const std::string& id, net::HttpResponse response) {
+  shards_.gather<int>(
+      loop_,
+      [id](Shard& shard) {
+        const auto open = shard.book().find(id);
+        if (open != nullptr) open->cancel();
+        return open != nullptr ? 1 : 0;
+      },
+      [id, response](const std::vector<int>& ended) mutable {
+        // None: it has ended since it was looked for.
+        if (std::ranges::count(ended, 1) == 0) return refuse(response, meant_by(id, {}).error());
+        response.send(200, kJson, nlohmann::json{{"cancelled", id}}.dump());
       });
 }
 

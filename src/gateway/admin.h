@@ -6,6 +6,7 @@
 //   DELETE /admin/v1/requests/ID     ends it; its client gets an error that says so
 //   GET    /admin/v1/tenants         limits and what is left of them
 //   POST   /admin/v1/drain           no new requests; the process ends when the last one has
+// ID is a request's own, or one that its client chose and no other that is served has: else 409.
 #pragma once
 
 #include <functional>
@@ -44,8 +45,9 @@ class AdminServer {
               std::function<void()> drain);
   void handle(const net::HttpRequest& request, net::HttpResponse& response);
   void send_requests(net::HttpResponse response);
-  void handle_request(const net::HttpRequest& request, const std::string& id,
+  void handle_request(const net::HttpRequest& request, const std::string& name,
                       net::HttpResponse& response);
+  void cancel(const std::string& id, net::HttpResponse response);
   std::string tenants_json() const;
 
   net::EventLoop& loop_;

@@ -18,6 +18,8 @@ double milliseconds(Duration time) { return std::round(to_seconds(time) * 1e6) /
 constexpr std::string_view kStages[] = {"wait_prefill", "prefill", "wait_decode",
                                         "join",         "decode",  "answer"};
 
+constexpr std::size_t kNamedMax = 20;  // in one message: a client may give all its requests one id
+
 std::string iso_time(std::int64_t unix_ms) {
   const std::time_t seconds = unix_ms / 1000;
   return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(seconds), unix_ms % 1000);
@@ -73,6 +75,29 @@ nlohmann::ordered_json to_json(const RequestEntry& entry) {
   return out;
 }
 
+protocol::ApiResult<RequestEntry> meant_by(const std::string& name,
+                                           const std::vector<RequestEntry>& found) {
+  const auto own = std::ranges::find(found, name, &RequestEntry::id);
+  if (own != found.end()) return *own;
+  if (found.empty()) {
+    return std::unexpected(protocol::ApiError{
+        404, "invalid_request_error",
+        fmt::format("no request {} is being served here: it has ended, or another gateway has it",
+                    name),
+        "", "unknown_request"});
+  }
+  if (found.size() == 1) return found.front();
+  std::string ids;
+  for (std::size_t i = 0; i < std::min(found.size(), kNamedMax); ++i)
+    ids += fmt::format("{}{}", i == 0 ? "" : ", ", found[i].id);
+  if (found.size() > kNamedMax) ids += fmt::format(" and {} more", found.size() - kNamedMax);
+  return std::unexpected(protocol::ApiError{
+      409, "invalid_request_error",
+      fmt::format("{} requests have {} from their clients; say which by its own id: {}",
+                  found.size(), name, ids),
+      "", "ambiguous_request"});
+}
+
 void RequestBook::enter(const std::string& id, std::shared_ptr<OpenRequest> request) {
   open_.insert_or_assign(id, std::move(request));
 }
@@ -88,10 +113,17 @@ void RequestBook::leave(const RequestEntry& entry) {
 
 std::shared_ptr<OpenRequest> RequestBook::find(const std::string& id) const {
   const auto it = open_.find(id);
-  if (it != open_.end()) return it->second;
-  const auto theirs = std::ranges::find_if(
-      open_, [&id](const auto& open) { return open.second->client_id() == id; });
-  return id.empty() || theirs == open_.end() ? nullptr : theirs->second;
+  return it == open_.end() ? nullptr : it->second;
+}
+
+std::vector<std::shared_ptr<OpenRequest>> RequestBook::named(const std::string& name) const {
+  std::vector<std::shared_ptr<OpenRequest>> out;
+  if (auto own = find(name)) return {std::move(own)};
+  if (name.empty()) return out;
+  for (const auto& [id, request] : open_) {
+    if (request->client_id() == name) out.push_back(request);
+  }
+  return out;
 }
 
 std::vector<std::shared_ptr<OpenRequest>> RequestBook::all() const {

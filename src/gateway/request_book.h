@@ -14,11 +14,12 @@
 #include "base/time.h"
 #include "gateway/arrival.h"
 #include "policy/request_record.h"
+#include "protocol/api_error.h"
 
 namespace pd::gateway {
 
 struct RequestEntry {
-  std::string id;         // as the client has it
+  std::string id;         // the gateway's own, as the client has it
   std::string client_id;  // the client's own; empty: none
   std::string trace_id;   // W3C; empty: none
   std::string endpoint;   // "/v1/chat/completions"
@@ -55,6 +56,11 @@ class OpenRequest {
   virtual void cancel() = 0;  // by an operator: its client gets an error that says so
 };
 
+// The one of `found`, of all books, that `name` stands for: the gateway's own id comes before any
+// that a client chose. 404: none; 409 with the own ids: several.
+protocol::ApiResult<RequestEntry> meant_by(const std::string& name,
+                                           const std::vector<RequestEntry>& found);
+
 class RequestBook {
  public:
   using OnEnd = std::function<void(const RequestEntry&)>;
@@ -64,8 +70,11 @@ class RequestBook {
   // It has ended.
   void leave(const RequestEntry& entry);
 
-  // By its id, or by its client's own: of several the first by id.
+  // By its own id; null: none is open.
   std::shared_ptr<OpenRequest> find(const std::string& id) const;
+  // Those that `name` may stand for: the one whose own id it is, or all to which clients gave it,
+  // in the order of their own ids.
+  std::vector<std::shared_ptr<OpenRequest>> named(const std::string& name) const;
   std::vector<std::shared_ptr<OpenRequest>> all() const;
 
  private:

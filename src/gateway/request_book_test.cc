@@ -50,28 +50,80 @@ TEST(RequestEntry, IsOneLineWhoseStagesSumToTheWhole) {
 
 class Fake : public OpenRequest {
  public:
-  RequestEntry entry() const override { return {.id = "a"}; }
-  const std::string& client_id() const override { return theirs_; }
+  explicit Fake(std::string id, std::string client_id = "")
+      : id_(std::move(id)), client_id_(std::move(client_id)) {}
+  RequestEntry entry() const override { return {.id = id_, .client_id = client_id_}; }
+  const std::string& client_id() const override { return client_id_; }
   void cancel() override {}
 
  private:
-  std::string theirs_ = "theirs";
+  std::string id_, client_id_;
 };
+
+void enter(RequestBook& book, const std::string& id, const std::string& client_id = "") {
+  book.enter(id, std::make_shared<Fake>(id, client_id));
+}
+
+// As an operator's question gathers them.
+std::vector<RequestEntry> ask(const std::vector<const RequestBook*>& books,
+                              const std::string& name) {
+  std::vector<RequestEntry> out;
+  for (const RequestBook* book : books) {
+    for (const auto& open : book->named(name)) out.push_back(open->entry());
+  }
+  return out;
+}
 
 TEST(RequestBook, HasWhatIsOpenAndHandsOverWhatEnds) {
   std::vector<std::string> ended;
   RequestBook book([&](const RequestEntry& e) { ended.push_back(e.id); });
-  book.enter("a", std::make_shared<Fake>());
-  book.enter("b", std::make_shared<Fake>());
+  enter(book, "a", "theirs");
+  enter(book, "b");
   EXPECT_NE(book.find("a"), nullptr);
-  EXPECT_NE(book.find("theirs"), nullptr);
-  EXPECT_EQ(book.find("nobody's"), nullptr);
+  EXPECT_EQ(book.find("theirs"), nullptr);
+  EXPECT_EQ(book.named("theirs").size(), 1u);
+  EXPECT_TRUE(book.named("nobody's").empty());
+  EXPECT_TRUE(book.named("").empty()) << "b has none";
   EXPECT_EQ(book.all().size(), 2u);
   book.leave({.id = "a"});
   EXPECT_EQ(book.find("a"), nullptr);
   EXPECT_EQ(book.all().size(), 1u);
   book.leave({.id = ""});  // refused before it was open
   EXPECT_EQ(ended, (std::vector<std::string>{"a", ""}));
+}
+
+TEST(RequestBook, AnOwnIdComesBeforeAClientsInWhateverBookItIs) {
+  RequestBook first([](const RequestEntry&) {}), second([](const RequestEntry&) {});
+  enter(first, "cmpl-1", "cmpl-2");
+  enter(second, "cmpl-2", "mine");
+  for (const auto& books : {std::vector<const RequestBook*>{&first, &second}, {&second, &first}}) {
+    const auto meant = meant_by("cmpl-2", ask(books, "cmpl-2"));
+    ASSERT_TRUE(meant);
+    EXPECT_EQ(meant->id, "cmpl-2");
+  }
+  EXPECT_EQ(meant_by("mine", ask({&first, &second}, "mine"))->id, "cmpl-2");
+}
+
+TEST(RequestBook, AClientsIdThatSeveralHaveMeansNoneOfThem) {
+  RequestBook first([](const RequestEntry&) {}), second([](const RequestEntry&) {});
+  enter(first, "cmpl-1", "theirs");
+  enter(first, "cmpl-3", "theirs");
+  enter(second, "cmpl-2", "theirs");
+  const auto meant = meant_by("theirs", ask({&first, &second}, "theirs"));
+  ASSERT_FALSE(meant);
+  EXPECT_EQ(meant.error().status, 409);
+  EXPECT_NE(meant.error().message.find("cmpl-1, cmpl-3, cmpl-2"), std::string::npos);
+  const auto none = meant_by("nobody's", ask({&first, &second}, "nobody's"));
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().status, 404);
+}
+
+TEST(RequestBook, AMessageNamesNotEveryOneOfThousands) {
+  const std::vector<RequestEntry> many(1000, RequestEntry{.id = "cmpl-1"});
+  const auto meant = meant_by("theirs", many);
+  ASSERT_FALSE(meant);
+  EXPECT_LT(meant.error().message.size(), 400u);
+  EXPECT_NE(meant.error().message.find("and 980 more"), std::string::npos);
 }
 
 }  // namespace

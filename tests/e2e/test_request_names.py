@@ -1,10 +1,12 @@
 """The names under which a request is found again: its own, its client's, its trace."""
 
+import contextlib
 import json
 
 import httpx
 import pytest
 
+from harness.gateways import Gateway
 from harness.processes import wait_until
 from test_doors import Doors, access_file
 
@@ -16,7 +18,8 @@ NAMES = {"x-request-id": "client/7?%41", "traceparent": f"00-{TRACE}-00f067aa0ba
 def cluster(start_cluster, tmp_path):
     access_file(tmp_path / "access.toml", {"many": {}, "alone": {"concurrency": 1}},
                 {"sk-many": "many", "sk-alone": "alone"})
-    return start_cluster(config={"gateway": {"access_file": str(tmp_path / "access.toml"),
+    return start_cluster(config={"prefill": {"slots": 8},  # as many streams are held at once
+                                 "gateway": {"access_file": str(tmp_path / "access.toml"),
                                              "access_log": str(tmp_path / "access.log")}})
 
 
@@ -60,3 +63,41 @@ def test_an_operator_finds_a_request_by_its_clients_id(cluster, program, tmp_pat
         assert json.loads(found.stdout)["id"] == response.headers["x-request-id"]
         refused = ask(cluster.gateway, "sk-alone")
         assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
+
+
+def test_an_operator_ends_the_request_that_is_meant_and_no_other(cluster, program, tmp_path):
+    """A client may send another request's id as its own, and the same with many requests; whichever
+    loops have them, the gateway's own id counts, and a name of several is refused."""
+    gateway = Gateway(cluster, "loops", loops=4, admin_port=0).wait_ready()
+
+    def ctl(*words):
+        return program.run("ctl", "--admin", gateway.admin, "--key-file",
+                           cluster.directory / "secret", *words)
+
+    def stream(stack, headers):
+        """On a connection of its own: the kernel deals them out over the loops."""
+        response = stack.enter_context(httpx.stream(
+            "POST", f"{gateway.url}/v1/completions", timeout=60,
+            json={"prompt": "Once", "max_tokens": 20, "ignore_eos": True, "stream": True},
+            headers={"authorization": "Bearer sk-many", **headers}))
+        lines = response.iter_lines()
+        assert next(lines).startswith("data: ")
+        return response.headers["x-request-id"], lines
+
+    with contextlib.ExitStack() as stack:
+        with Doors(cluster, tmp_path).held():
+            meant, its_lines = stream(stack, {})
+            others = [stream(stack, {"x-request-id": meant}) for _ in range(5)]
+            assert json.loads(ctl("where", meant).stdout)["id"] == meant
+            cancelled = ctl("cancel", meant)
+            assert cancelled.returncode == 0, cancelled.stderr
+            assert json.loads(cancelled.stdout) == {"cancelled": meant}
+            assert any("cancelled_by_operator" in line for line in its_lines)
+            # Now it is a name that five requests have from their client, and nobody's own.
+            for verb in ("where", "cancel"):
+                refused = ctl(verb, meant)
+                assert refused.returncode == 1, refused.stdout
+                assert all(own in refused.stderr for own, _ in others), refused.stderr
+        for _, lines in others:
+            assert "data: [DONE]" in list(lines)
+    assert gateway.end() == 0
