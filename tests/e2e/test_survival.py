@@ -100,17 +100,23 @@ def test_decode_killed_at_a_random_token(cluster, rng, scaled):
 
 def test_decode_killed_under_whole_answers(cluster, rng):
     """The tokens of an answer in one piece leave a decode instance together: those that die with it
-    are computed again, and the answer is the same."""
+    are computed again, and the answer is the same. How many are under way at the stream's token
+    depends on how fast this client is: until ten have been met."""
     faults = faults_of(cluster)
-    bodies = long_streams(rng.randrange(2**40), 4) + prompts.bodies(
-        rng.randrange(2**40), 12, tokens=STREAM_TOKENS, prompt_tokens=(1, 120), stream=False)
-    expected = streams.completions(cluster, bodies)
-    assert [outcome.status for outcome in expected] == [200] * len(bodies)
-    # Early: this client may be slow to read the token that it waits for.
-    plan = [(0, STREAM_TOKENS // 20, victim) for victim in cluster.instances("decode")]
-    seen = streams.completions(cluster, bodies, observe=KillAt(cluster, plan))
-    streams.assert_same(expected, seen)
-    assert faults_of(cluster) - faults >= 6, "the kills met hardly any answer"
+    for attempt in range(8):
+        bodies = long_streams(rng.randrange(2**40), 4) + prompts.bodies(
+            rng.randrange(2**40), 12, tokens=STREAM_TOKENS, prompt_tokens=(1, 120), stream=False)
+        expected = streams.completions(cluster, bodies)
+        assert [outcome.status for outcome in expected] == [200] * len(bodies)
+        moment = rng.randrange(1, STREAM_TOKENS // 2)
+        plan = [(0, moment, victim) for victim in cluster.instances("decode")]
+        seen = streams.completions(cluster, bodies, observe=KillAt(cluster, plan))
+        streams.assert_same(expected, seen, f"in round {attempt}, kills {plan}")
+        cluster.wait_complete()
+        cluster.wait_idle()
+        if faults_of(cluster) - faults >= 10:
+            return
+    pytest.fail("the kills met hardly any answer")
 
 
 @pytest.mark.heavy

@@ -17,7 +17,9 @@ _SHARED_MEMORY = pathlib.Path("/dev/shm")
 
 
 def die_with_parent(how=signal.SIGKILL):
-    """For the child, before exec: a test run that is killed leaves nothing behind."""
+    """For the child, before exec: a test run that is killed leaves nothing behind. And Ctrl-C ends
+    the child, which a shell takes from what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _LIBC.prctl(_PR_SET_PDEATHSIG, how)
 
 
