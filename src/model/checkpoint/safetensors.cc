@@ -13,7 +13,7 @@ namespace pd::model {
 namespace {
 
 constexpr std::uint64_t kHeaderMax = 100'000'000;  // the reference implementation's limit
-constexpr std::size_t kDimensionsMax = 16;
+constexpr std::size_t kShapeLengthMax = 16;
 
 struct StoredType {
   std::string_view name;
@@ -59,7 +59,7 @@ std::optional<std::uint64_t> as_unsigned(const nlohmann::json& value) {
 std::optional<std::uint64_t> read_shape(const nlohmann::json& json,
                                         std::vector<std::int64_t>& out) {
   constexpr std::uint64_t kValuesMax = std::uint64_t{1} << 56;
-  if (!json.is_array() || json.size() > kDimensionsMax) return std::nullopt;
+  if (!json.is_array() || json.size() > kShapeLengthMax) return std::nullopt;
   std::uint64_t values = 1;
   for (const nlohmann::json& item : json) {
     const auto dim = as_unsigned(item);
@@ -89,7 +89,7 @@ Result<Safetensors::Tensor> read_entry(const nlohmann::json& json, std::span<con
   const auto values = shape == json.end() ? std::nullopt : read_shape(*shape, out.shape);
   if (!values) {
     return bad(fmt::format("shape: expected a list of at most {} sizes with a product below 2^56",
-                           kDimensionsMax));
+                           kShapeLengthMax));
   }
   const auto offsets = json.find("data_offsets");
   const bool is_pair = offsets != json.end() && offsets->is_array() && offsets->size() == 2;

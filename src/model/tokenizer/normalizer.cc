@@ -33,7 +33,7 @@ namespace {
 constexpr std::size_t kFactorMax = 64;
 constexpr std::size_t kGrowthFree = 64 * 1024;
 
-struct Application {
+struct Normalization {
   std::string& text;
   RegexScratch& scratch;
   bool& moved_start;
@@ -101,7 +101,7 @@ Result<std::string> Normalizer::apply(std::string text, RegexScratch& scratch,
                                       bool& moved_start) const {
   const std::size_t limit = text.size() * kFactorMax + kGrowthFree;
   for (const auto& step : steps_) {
-    const auto applied = std::visit(Application{text, scratch, moved_start, limit}, step);
+    const auto applied = std::visit(Normalization{text, scratch, moved_start, limit}, step);
     if (!applied) return std::unexpected(applied.error());
     if (text.size() > limit) {
       return error(ErrorCode::kTooLarge,

@@ -91,7 +91,7 @@ std::vector<Stretch> split_at_characters(std::string_view text, Predicate is_del
   return out;
 }
 
-struct Application {
+struct Cutting {
   Piece piece;
   PreTokenizer::Scratch& scratch;
 
@@ -208,7 +208,7 @@ Status PreTokenizer::run(Piece text, Scratch& scratch) const {
   for (const auto& step : steps_) {
     scratch.next.clear();
     for (const Piece& piece : scratch.pieces) {
-      const auto applied = std::visit(Application{piece, scratch}, step);
+      const auto applied = std::visit(Cutting{piece, scratch}, step);
       if (!applied) return applied;
     }
     std::swap(scratch.pieces, scratch.next);
