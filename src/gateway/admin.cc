@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "gateway/refuse.h"
 #include "gateway/shards.h"
 #include "protocol/api_error.h"
 
@@ -19,10 +20,6 @@ namespace {
 
 constexpr std::string_view kJson = "application/json";
 constexpr std::string_view kRequests = "/admin/v1/requests";
-
-void refuse(net::HttpResponse& response, const ApiError& error) {
-  response.send(error.status, kJson, protocol::to_json(error));
-}
 
 // As in a path: %41 is A. What is not of this form stands for itself.
 std::string percent_decoded(std::string_view text) {

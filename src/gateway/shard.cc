@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "gateway/refuse.h"
 #include "gateway/shards.h"
 
 namespace pd::gateway {
@@ -70,11 +71,6 @@ std::uint64_t seed_of(std::uint64_t seed, int number) {
 Metrics::Labels shard_label(const GatewayOptions& options, int number) {
   if (options.loops <= 1) return {};
   return {{"loop", std::to_string(number)}};
-}
-
-void refuse(net::HttpResponse& response, const ApiError& error,
-            const std::vector<net::Header>& headers = {}) {
-  response.send(error.status, "application/json", to_json(error), headers);
 }
 
 }  // namespace
