@@ -30,7 +30,9 @@ void InstanceChannels::follow(const std::map<WorkerId, Place>& members) {
   for (const auto& [worker, place] : members) {
     Member& member = members_[worker];
     member.place = place;
-    if (!member.channel) member.channel = channel_to(worker, place.address);
+    if (member.channel) continue;
+    member.channel = channel_to(worker, place.address);
+    member.channel->open();  // so that can_serve() does not believe in instances that are gone
   }
 }
 

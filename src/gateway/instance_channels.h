@@ -39,14 +39,15 @@ class InstanceChannels {
   InstanceChannels(const InstanceChannels&) = delete;
   InstanceChannels& operator=(const InstanceChannels&) = delete;
 
-  // The whole membership. Closes the channels to those that are missing or have moved.
+  // The whole membership. Opens the channels to those that are new, closes those to members that
+  // are missing or have moved.
   void follow(const std::map<WorkerId, Place>& members);
 
-  // Opened by the first leg on it. Null: no member.
+  // Null: no member.
   legs::LegChannel* find(WorkerId worker) const;
   bool empty() const { return members_.empty(); }
   // Somebody who prefills and somebody who decodes admits requests and is not known to be out of
-  // reach. A channel that nothing has been sent on yet counts as one that stands.
+  // reach. A channel that is being opened counts as one that stands.
   bool can_serve() const;
 
  private:

@@ -101,9 +101,6 @@ def test_health_follows_the_instances(start_cluster):
     """A gateway whose only P has died says so to its load balancer, and takes it back by itself."""
     cluster = start_cluster(prefill=1, decode=1)
     gateway = Gateway(cluster, "idle", loops=2).wait_ready()
-    for _ in range(8):  # a connection each: so that both loops know the instances
-        assert httpx.post(f"{gateway.url}/v1/completions", timeout=60,
-                          json={"prompt": "Once", "max_tokens": 2}).status_code == 200
 
     def status():
         answer = httpx.get(f"{gateway.url}/health")
