@@ -59,25 +59,25 @@ done
 echo "requests/s, 64 at once, 20 ms each, beside wrk: $(ratios "$work/wrk")"
 [ -n "$with_aiperf" ] || exit 0
 
-# Both clients take time to see a token: the shorter the TTFT, the more it weighs.
+# Both clients take time to see a token, which weighs the more the shorter the TTFT and the more streams there are.
 tokenizer=$PWD/models/SmolLM2-135M-Instruct
-for pace in '30 10' '100 20'; do
-  read -r prefill step <<< "$pace"
+for pace in '30 10 16 480' '100 20 16 480' '400 20 8 160'; do
+  read -r prefill step streams requests <<< "$pace"
   start --prefill-ms "$prefill" --step-ms "$step"
   rm -f "$work/ttft" "$work/rate"
   for round in $(seq "$rounds"); do
     rm -rf "$work/aiperf"
     build/venv-aiperf/bin/aiperf profile --model "$model" --url "http://127.0.0.1:$port" --endpoint-type chat --streaming \
-      --tokenizer "$tokenizer" --concurrency 16 --request-count 480 --synthetic-input-tokens-mean 128 --output-tokens-mean 32 \
+      --tokenizer "$tokenizer" --concurrency "$streams" --request-count "$requests" --synthetic-input-tokens-mean 128 --output-tokens-mean 32 \
       --extra-inputs ignore_eos:true --artifact-dir "$work/aiperf" --ui none > "$work/aiperf.log" 2>&1 ||
       { tail -20 "$work/aiperf.log"; exit 1; }
     result=$(find "$work/aiperf" -name '*aiperf.json' | head -1)
-    build/release/pdserve bench serve "127.0.0.1:$port" --api chat --quiet --tokens-per-word 1 --concurrency 16 --requests 480 \
+    build/release/pdserve bench serve "127.0.0.1:$port" --api chat --quiet --tokens-per-word 1 --concurrency "$streams" --requests "$requests" \
       --input-tokens 128 --output-tokens 32 --json "$work/s.json" > /dev/null
     echo "$(json "$work/s.json" ttft_ms p50) $(json "$result" time_to_first_token p50)" >> "$work/ttft"
     echo "$(json "$work/s.json" per_second requests) $(json "$result" request_throughput avg)" >> "$work/rate"
   done
-  echo "first token after $prefill ms, then one each $step ms, 16 streams at once, beside aiperf:"
+  echo "first token after $prefill ms, then one each $step ms, $streams streams at once, beside aiperf:"
   echo "  TTFT p50 in ms: $(ratios "$work/ttft")"
   echo "  requests/s:     $(ratios "$work/rate")"
 done
