@@ -50,8 +50,10 @@ for round in $(seq 0 "$rounds"); do # the first is for measuring costs, and for 
     tokens=${bucket%-*} prefix=${bucket#*-} config=plain
     [ "$prefix" = 0 ] || config=cached
     for name in aggregated apart conditional; do
-      "$pdserve" bench serve "$(gateway "$name-$config")" --quiet --api completions --input-tokens "$tokens" --output-tokens 32 \
-        --prefix-tokens "$prefix" --concurrency 1 --requests 20 --seed "$((round * 1000 + tokens))" --json "$work/s.json" \
+      dataset=(--input-tokens "$((tokens - prefix))")
+      [ "$prefix" = 0 ] || dataset+=(--dataset shared-prefix --prefixes 1 --prefix-tokens "$prefix")
+      "$pdserve" bench serve "$(gateway "$name-$config")" --quiet --api completions "${dataset[@]}" --output-tokens 32 \
+        --concurrency 1 --requests 20 --seed "$((round * 1000 + tokens))" --json "$work/s.json" \
         > /dev/null
       [ "$round" = 0 ] || python3 -c 'import json, sys
 s = json.load(open(sys.argv[1]))

@@ -52,8 +52,7 @@ Result<std::uint32_t> count_tokens(const Server& server, const std::string& api,
   if (!answer) return std::unexpected(answer.error());
   const auto json = nlohmann::json::parse(answer->body, nullptr, false);
   if (answer->status != 200)
-    return error(ErrorCode::kUnavailable,
-                 fmt::format("HTTP {}: {}", answer->status, answer->body.substr(0, 300)));
+    return error(ErrorCode::kUnavailable, refusal_message(answer->body, answer->status));
   const nlohmann::json::json_pointer count("/usage/prompt_tokens");
   if (!json.is_object() || !json.contains(count) || !json[count].is_number_unsigned())
     return error(ErrorCode::kUnavailable,
@@ -212,9 +211,11 @@ int run_serve(const BenchServeFlags& flags) {
   plan->setting["model"] = model;
   plan->setting["api"] = endpoint->api + (flags.whole ? ", not streamed" : ", streamed");
   if (!target.extra.empty()) plan->setting["extra fields"] = target.extra;
-  plan->setting["prompts"] =
-      fmt::format("{:.3g} tokens a word, {:.3g} tokens of the endpoint's own",
-                  endpoint->tokens.per_word, endpoint->tokens.overhead);
+  plan->setting["prompts"] = fmt::format(
+      "{:.3g} tokens a word, {:.3g} tokens of the endpoint's own: none is shorter than "
+      "{:.0f} tokens",
+      endpoint->tokens.per_word, endpoint->tokens.overhead,
+      endpoint->tokens.overhead + endpoint->tokens.per_word);
   return BenchRun(flags, std::move(*plan), *server, std::move(target)).run();
 }
 
@@ -345,8 +346,12 @@ Command add_bench(CLI::App& root) {
   compare->add_option("b", compare_flags->b, "another")->required();
   compare->add_option("--html", compare_flags->html_file, "write a page with both")
       ->type_name("FILE");
-  return {app,
-          [=] { return serve->parsed() ? run_serve(*serve_flags) : run_compare(*compare_flags); }};
+  return {app, [=] {
+            if (!serve->parsed()) return run_compare(*compare_flags);
+            for (const CLI::Option* option : serve->get_options())
+              if (option->count() > 0) serve_flags->given.insert(option->get_name());
+            return run_serve(*serve_flags);
+          }};
 }
 
 }  // namespace pd::cli

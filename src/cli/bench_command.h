@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "base/result.h"
@@ -20,6 +21,8 @@ struct BenchServeFlags {
   bool whole = false;        // not streamed
   bool no_ignore_eos = false;
   std::vector<std::string> extra;  // each KEY=VALUE or a JSON object
+
+  std::set<std::string> given;  // names of the options that were named, not left to their defaults
 
   std::string dataset = "random";
   std::string input = "256", output = "64";

@@ -113,8 +113,34 @@ class Planner {
     if (!slo) return wrong("--slo", slo.error().message);
     out_.slo = *slo;
     recorded_ = kind_ == "mooncake" || kind_ == "azure" || kind_ == "servegen";
+    if (Status meant = check_dataset_flags(); !meant) return meant;
     if (recorded_ && path_.empty())
       return wrong("--dataset", fmt::format("{} needs its file: {}:PATH", kind_, kind_));
+    return {};
+  }
+
+  // Nobody may believe to have measured what a flag says that the dataset does not heed.
+  Status check_dataset_flags() const {
+    struct Heeded {
+      const char* flag;
+      std::vector<std::string_view> by;
+    };
+    static const std::vector<std::string_view> made = {"random", "shared-prefix", "multi-turn"};
+    static const std::vector<Heeded> flags = {
+        {"--input-tokens", made},
+        {"--output-tokens", made},
+        {"--prefixes", {"shared-prefix"}},
+        {"--prefix-tokens", {"shared-prefix", "multi-turn"}},
+        {"--turns", {"multi-turn"}},
+        {"--think", {"multi-turn"}},
+        {"--trace-from", {"mooncake", "azure", "servegen"}},
+    };
+    if (!recorded_ && std::ranges::find(made, kind_) == made.end()) return {};  // told later
+    for (const auto& [flag, by] : flags) {
+      if (flags_.given.contains(flag) && std::ranges::find(by, kind_) == by.end())
+        return wrong(
+            flag, fmt::format("is not for --dataset {}, but for {}", kind_, fmt::join(by, ", ")));
+    }
     return {};
   }
 

@@ -134,7 +134,7 @@ std::string to_json(const Summary& s) {
       {"prompt", s.prompt_tokens}, {"cached", s.cached_tokens}, {"output", s.output_tokens}};
   json["per_second"] = {{"offered", s.offered_rate()},
                         {"requests", s.rate(s.completed)},
-                        {"goodput", s.rate(s.within_slo)},
+                        {"goodput", s.slo.empty() ? Json() : Json(s.rate(s.within_slo))},
                         {"output_tokens", s.rate(s.output_tokens)}};
   json["ttft_ms"] = json_of(s.ttft);
   json["tpot_ms"] = json_of(s.tpot);

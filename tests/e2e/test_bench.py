@@ -116,6 +116,17 @@ def test_a_recording_of_lengths_alone(serve, cluster, program, tmp_path):
         assert done.returncode == 1 and why in done.stderr
 
 
+def test_flags_that_the_dataset_does_not_heed(program):
+    """Whoever measures "cached prompts" with the flags of another dataset measures something else."""
+    for flags, why in ((("--prefix-tokens", 300), "--prefix-tokens: is not for --dataset random, but for shared-prefix, multi-turn"),
+                       (("--turns", 3), "but for multi-turn"),
+                       (("--dataset", "multi-turn", "--prefixes", 2), "--prefixes: is not for --dataset multi-turn"),
+                       (("--dataset", "azure:none.csv", "--input-tokens", 5), "--input-tokens: is not for --dataset azure"),
+                       (("--dataset", "nonsense", "--turns", 3), "'nonsense' is none")):
+        done = program.run("bench", "serve", "127.0.0.1:1", "--concurrency", 1, *flags)
+        assert done.returncode == 1 and why in done.stderr, done
+
+
 def test_further_fields_reach_the_server(cluster, program, tmp_path):
     done = program.run("bench", "serve", cluster.gateway, "--quiet", "--requests", 2, "--concurrency", 1,
                        "--extra", "temperature=0", "--extra", '{"top_k": "many"}', "--json", tmp_path / "s.json")
