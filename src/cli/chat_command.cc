@@ -44,9 +44,7 @@ int run(const ChatFlags& flags) {
   std::string model = flags.model;
   if (model.empty()) {
     auto found = first_model(*server);
-    if (!found)
-      return fail(fmt::format("{}: {}; is the server running? (pdserve up)", flags.server.url,
-                              found.error().message));
+    if (!found) return fail(fmt::format("{}: {}", flags.server.url, found.error().message));
     model = *found;
   }
   const bool terminal = ::isatty(0) == 1;

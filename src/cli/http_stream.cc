@@ -23,15 +23,6 @@ std::string text_of(const nlohmann::json& chunk) {
   return {};
 }
 
-std::string message_of(std::string_view body, int status) {
-  const auto json = nlohmann::json::parse(body, nullptr, false);
-  if (json.is_object() && json.contains("error") && json["error"].is_object() &&
-      json["error"].contains("message") && json["error"]["message"].is_string()) {
-    return fmt::format("HTTP {}: {}", status, json["error"]["message"].get<std::string>());
-  }
-  return fmt::format("HTTP {}: {}", status, body.substr(0, 300));
-}
-
 }  // namespace
 
 Result<std::string> stream_answer(const Server& server, const std::string& path,
@@ -53,7 +44,7 @@ Result<std::string> stream_answer(const Server& server, const std::string& path,
     const auto json = nlohmann::json::parse(data, nullptr, false);
     if (!json.is_object()) return;
     if (json.contains("error")) {
-      failure = Error{ErrorCode::kUnavailable, message_of(data, status)};
+      failure = Error{ErrorCode::kUnavailable, refusal_message(data, status)};
       return;
     }
     const std::string text = text_of(json);
@@ -74,7 +65,7 @@ Result<std::string> stream_answer(const Server& server, const std::string& path,
              }});
   loop.run();
   if (failure) return std::unexpected(*failure);
-  if (status != 200) return error(ErrorCode::kUnavailable, message_of(plain, status));
+  if (status != 200) return error(ErrorCode::kUnavailable, refusal_message(plain, status));
   if (!done) return error(ErrorCode::kUnavailable, "the stream ended before it was complete");
   return whole;
 }

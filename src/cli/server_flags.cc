@@ -87,15 +87,27 @@ Result<Server> ServerFlags::resolve() const {
   return out;
 }
 
+std::string refusal_message(std::string_view body, int status) {
+  const auto json = nlohmann::json::parse(body, nullptr, false);
+  if (json.is_object() && json.contains("error") && json["error"].is_object() &&
+      json["error"].contains("message") && json["error"]["message"].is_string()) {
+    return fmt::format("HTTP {}: {}", status, json["error"]["message"].get<std::string>());
+  }
+  return fmt::format("HTTP {}: {}", status, body.substr(0, 300));
+}
+
 Result<std::string> first_model(const Server& server) {
   auto answer = net::fetch_blocking(server.call("GET", "/models"), server.client_options());
-  if (!answer) return std::unexpected(answer.error());
+  if (!answer)
+    return error(answer.error().code,
+                 answer.error().message + "; is the server running? (pdserve up)");
   const auto json = nlohmann::json::parse(answer->body, nullptr, false);
   if (answer->status != 200 || !json.is_object() || !json.contains("data") ||
       !json["data"].is_array() || json["data"].empty() || !json["data"][0].is_object() ||
       !json["data"][0].contains("id") || !json["data"][0]["id"].is_string()) {
-    return error(ErrorCode::kUnavailable, fmt::format("{}/models answers HTTP {}: {}", server.base,
-                                                      answer->status, answer->body.substr(0, 200)));
+    return error(ErrorCode::kUnavailable,
+                 fmt::format("{}/models answers {}", server.base,
+                             refusal_message(answer->body, answer->status)));
   }
   return json["data"][0]["id"].get<std::string>();
 }

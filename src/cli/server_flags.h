@@ -32,6 +32,9 @@ struct ServerFlags {
   Result<Server> resolve() const;
 };
 
+// What a refusing server says, for a terminal: its error object's message, else what it sent.
+std::string refusal_message(std::string_view body, int status);
+
 // The first model that the server says it has.
 Result<std::string> first_model(const Server& server);
 

@@ -249,17 +249,28 @@ class UpRun {
         has_template_
             ? R"(client.chat.completions.create(model="{}", messages=[{{"role": "user", "content": "Hello"}}]))"
             : R"(client.completions.create(model="{}", prompt="Once upon a time"))";
+    const auto& gateway = config_.gateway;
+    const bool keys = !gateway.access_file.empty();
+    std::string remarks;
+    if (keys) remarks += fmt::format("YOUR_KEY: one of {}.\n", gateway.access_file);
+    if (!gateway.tls_certificate.empty())
+      remarks += fmt::format(
+          "If this machine does not trust the certificate: curl --cacert {0}, SSL_CERT_FILE={0} "
+          "for "
+          "Python.\n",
+          gateway.tls_certificate);
     tell(
         "Serving {} at {}/v1  (metrics: {}/metrics)\n\n"
-        "  curl {}/v1/{} -H 'content-type: application/json' \\\n"
+        "  curl {}/v1/{} -H 'content-type: application/json'{} \\\n"
         "       -d '{{\"model\":\"{}\",{},\"max_tokens\":64,\"stream\":true}}'\n\n"
         "  from openai import OpenAI\n"
-        "  client = OpenAI(base_url=\"{}/v1\", api_key=\"none\")\n"
+        "  client = OpenAI(base_url=\"{}/v1\", api_key=\"{}\")\n"
         "  print({})\n\n"
         "  pdserve ctl --admin {} --key-file {} requests\n\n"
-        "Ctrl-C ends it.\n",
-        name_, url, url, url, path, name_, input, url, fmt::format(fmt::runtime(python), name_),
-        admin_address(), admin_key_file());
+        "{}Ctrl-C ends it.\n",
+        name_, url, url, url, path, keys ? " -H 'authorization: Bearer YOUR_KEY'" : "", name_,
+        input, url, keys ? "YOUR_KEY" : "none", fmt::format(fmt::runtime(python), name_),
+        admin_address(), admin_key_file(), remarks);
   }
 
   void on_child_end(const std::string& who, const std::string& how, bool cleanly) {
@@ -277,8 +288,10 @@ class UpRun {
     if (who == "gateway" && complete_ && loop_.now() - gateway_started_ >= kGatewayLifeMin) {
       gateway_started_ = loop_.now();
       if (const auto again = cluster_->restart_gateway(); again) {
-        note("The gateway ended ({}); a new one serves at {}. Its requests were lost.\n", how,
-             url_);
+        note(
+            "The gateway ended ({}); a new one serves at {}, its operators' port is {}. The "
+            "requests of the old one were lost.\n",
+            how, url_, admin_address());
         write_state();
         return;
       }

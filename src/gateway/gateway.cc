@@ -94,7 +94,7 @@ Status Gateway::open_access() {
     return error(ErrorCode::kInvalidArgument, all);
   };
   const auto read = read_file(options_.access_file, kAccessFileMax);
-  if (!read) return std::unexpected(read.error());
+  if (!read) return error(read.error().code, "[gateway] access_file: " + read.error().message);
   const auto file = protocol::parse_access_file(*read, options_.access_file);
   if (!file) return mistakes_as_error(file.error());
   use_access(*file);

@@ -3,6 +3,7 @@ import contextlib
 import hashlib
 import json
 import signal
+import subprocess
 import threading
 
 import httpx
@@ -105,6 +106,19 @@ def test_only_with_a_key(doors):
     assert http.get(f"{base}/v1/models").status_code == 401
     assert http.get(f"{base}/health").status_code == 200
     assert http.get(f"{base}/metrics").status_code == 200
+
+
+def test_what_is_taught_asks_for_the_key(doors):
+    """`up` prints a command that works once the key is in it; who forgets it is told so."""
+    wait_until(lambda: "Ctrl-C ends it" in doors.cluster.output(), 5, "it has taught")
+    taught = doors.cluster.output()
+    command = taught[taught.index("curl "):taught.index("from openai")].replace("YOUR_KEY", "sk-search")
+    assert 'api_key="YOUR_KEY"' in taught and str(doors.file) in taught
+    answer = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert "data: [DONE]" in answer.stdout, answer
+    program = doors.cluster.program
+    done = program.run("chat", doors.cluster.gateway, stdin="Hello\n")
+    assert done.returncode == 1 and "HTTP 401: " in done.stderr and "running?" not in done.stderr, done
 
 
 @pytest.mark.parametrize("key, status", [(None, 401), ("sk-wrong", 401), ("sk-search", None)])
@@ -245,7 +259,7 @@ def test_mistakes_are_told(program, tmp_path):
         assert done.returncode == 1
         return done.stderr
     assert "64 hex digits" in up(f'[gateway]\naccess_file = "{access}"\n')
-    assert "access.none" in up(f'[gateway]\naccess_file = "{tmp_path}/access.none"\n')
+    assert f"[gateway] access_file: {tmp_path}/access.none" in up(f'[gateway]\naccess_file = "{tmp_path}/access.none"\n')
     assert "[gateway] access_log" in up(f'[gateway]\naccess_log = "{tmp_path}/no/log"\n')
     config.write_text(f'[gateway]\naccess_file = "{access}"\n')
     done = program.run("check", "--model", program.model, "--config", config)

@@ -63,6 +63,8 @@ def test_clients_of_all_kinds(https, program):
                         capture_output=True, text=True, timeout=60)
     assert h2.stdout.endswith(" 1.1"), (h2.stdout, h2.stderr)
 
+    assert f"curl --cacert {https.certificate}" in cluster.output(), "what `up` teaches"
+
     with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
         httpx.get(f"{cluster.gateway}/health")
     plain = httpx.get(f"http://127.0.0.1:{https.port}/health")
