@@ -209,7 +209,9 @@ int run_serve(const BenchServeFlags& flags) {
   target.text_seed = plan->text_seed;
   plan->setting["server"] = flags.server.url + server->base.substr(server->base == "/v1" ? 3 : 0);
   plan->setting["model"] = model;
-  plan->setting["api"] = endpoint->api + (flags.whole ? ", not streamed" : ", streamed");
+  plan->setting["api"] =
+      endpoint->api +
+      (flags.whole ? ", not streamed: TTFT is the time to the whole answer" : ", streamed");
   if (!target.extra.empty()) plan->setting["extra fields"] = target.extra;
   plan->setting["prompts"] = fmt::format(
       "{:.3g} tokens a word, {:.3g} tokens of the endpoint's own: none is shorter than "

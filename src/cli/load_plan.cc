@@ -112,8 +112,13 @@ class Planner {
     auto slo = load::parse_slo(flags_.slo);
     if (!slo) return wrong("--slo", slo.error().message);
     out_.slo = *slo;
+    if (flags_.whole && slo->tpot_ms)
+      return wrong("--slo", "tpot: an answer that comes --whole shows no time for each token");
     recorded_ = kind_ == "mooncake" || kind_ == "azure" || kind_ == "servegen";
     if (Status meant = check_dataset_flags(); !meant) return meant;
+    if (!recorded_ && !path_.empty())
+      return wrong("--dataset", fmt::format("'{}': only mooncake, azure and servegen are of a file",
+                                            flags_.dataset));
     if (recorded_ && path_.empty())
       return wrong("--dataset", fmt::format("{} needs its file: {}:PATH", kind_, kind_));
     return {};

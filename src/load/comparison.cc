@@ -43,7 +43,8 @@ void add_percentiles(Comparison& out, std::string_view name, const Distribution&
 Comparison compare(const Summary& a, const Summary& b) {
   Comparison out;
   out.differences = differences(a, b);
-  const auto add = [&out](const char* name, double x, double y, bool comparable = true) {
+  const auto add = [&out](const char* name, std::optional<double> x, std::optional<double> y,
+                          bool comparable = true) {
     out.figures.push_back({name, x, y, comparable});
   };
   const auto percent = [](const Summary& s, std::uint64_t part) {
@@ -53,8 +54,12 @@ Comparison compare(const Summary& a, const Summary& b) {
   add("requests/s completed", a.rate(a.completed), b.rate(b.completed));
   if (!a.slo.empty() || !b.slo.empty()) {
     const bool same = a.slo == b.slo;
-    add("goodput, requests/s", a.rate(a.within_slo), b.rate(b.within_slo), same);
-    add("within limits, %", percent(a, a.within_slo), percent(b, b.within_slo), same);
+    // A load without limits has no goodput.
+    const auto of = [](const Summary& s, double value) {
+      return s.slo.empty() ? std::nullopt : std::optional(value);
+    };
+    add("goodput, requests/s", of(a, a.rate(a.within_slo)), of(b, b.rate(b.within_slo)), same);
+    add("within limits, %", of(a, percent(a, a.within_slo)), of(b, percent(b, b.within_slo)), same);
     if (!same) {
       out.remark =
           "Goodput is not compared: the limits differ, and each load's goodput is of its own. "

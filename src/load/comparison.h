@@ -16,7 +16,7 @@ struct Comparison {
   };
   struct Figure {
     std::string name;
-    std::optional<double> a, b;  // nullopt: there is none, as nothing was completed
+    std::optional<double> a, b;  // nullopt: none, as nothing was completed or no limit was set
     bool comparable = true;
     // B as a multiple of A; nullopt: of nothing, or of what is not comparable.
     std::optional<double> ratio() const {

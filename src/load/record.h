@@ -40,8 +40,8 @@ struct Record {
   // HTTP 4xx but 429: asked again, it would be refused again.
   bool refused() const { return status >= 400 && status < 500 && status != 429; }
   bool completed() const { return outcome == Outcome::kCompleted; }
-  // Of answers with at least two tokens.
-  bool has_tpot() const { return completed() && output_tokens > 1; }
+  // Of answers with at least two tokens; not of one that came whole, whose first token nobody saw.
+  bool has_tpot() const { return completed() && output_tokens > 1 && e2e_ms > ttft_ms; }
   double tpot_ms() const { return (e2e_ms - ttft_ms) / (output_tokens - 1.0); }
 };
 

@@ -122,6 +122,8 @@ def test_flags_that_the_dataset_does_not_heed(program):
                        (("--turns", 3), "but for multi-turn"),
                        (("--dataset", "multi-turn", "--prefixes", 2), "--prefixes: is not for --dataset multi-turn"),
                        (("--dataset", "azure:none.csv", "--input-tokens", 5), "--input-tokens: is not for --dataset azure"),
+                       (("--dataset", "random:azure.csv"), "'random:azure.csv': only mooncake"),
+                       (("--whole", "--slo", "tpot=5ms"), "--slo: tpot: an answer that comes --whole"),
                        (("--dataset", "nonsense", "--turns", 3), "'nonsense' is none")):
         done = program.run("bench", "serve", "127.0.0.1:1", "--concurrency", 1, *flags)
         assert done.returncode == 1 and why in done.stderr, done
