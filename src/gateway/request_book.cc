@@ -12,7 +12,11 @@ namespace pd::gateway {
 namespace {
 
 // Microseconds are what a reader can use.
-double milliseconds(Duration time) { return std::round(to_seconds(time) * 1e6) / 1e3; }
+std::int64_t microseconds(Duration time) {
+  return std::chrono::round<std::chrono::microseconds>(time).count();
+}
+double milliseconds(std::int64_t us) { return static_cast<double>(us) / 1e3; }
+double milliseconds(Duration time) { return milliseconds(microseconds(time)); }
 
 // The names of stages_ms, by RequestPhase.
 constexpr std::string_view kStages[] = {"wait_prefill", "prefill", "wait_decode",
@@ -57,11 +61,17 @@ nlohmann::ordered_json to_json(const RequestEntry& entry) {
   out["cached_tokens"] = entry.cached_tokens;
   out["output_tokens"] = entry.output_tokens;
   if (entry.first_token) out["ttft_ms"] = milliseconds(*entry.first_token);
-  out["total_ms"] = milliseconds(entry.total);
+  // The stages are of clocks read apart: the whole is no less than they are, and their sum as
+  // written.
+  std::int64_t served = microseconds(entry.prepare);
   nlohmann::ordered_json stages{{"prepare", milliseconds(entry.prepare)}};
-  for (std::size_t i = 0; i < record.in_phase.size(); ++i)
+  for (std::size_t i = 0; i < record.in_phase.size(); ++i) {
     stages[std::string(kStages[i])] = milliseconds(record.in_phase[i]);
-  stages["answer"] = milliseconds(entry.total - entry.prepare - record.total());
+    served += microseconds(record.in_phase[i]);
+  }
+  const std::int64_t total = std::max(microseconds(entry.total), served);
+  stages["answer"] = milliseconds(total - served);
+  out["total_ms"] = milliseconds(total);
   if (entry.status == 0)
     out["stage"] = entry.preparing ? "prepare" : kStages[static_cast<std::size_t>(record.phase)];
   out["stages_ms"] = std::move(stages);

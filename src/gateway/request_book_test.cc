@@ -48,6 +48,21 @@ TEST(RequestEntry, IsOneLineWhoseStagesSumToTheWhole) {
   EXPECT_EQ(to_json(entry()).dump().find('\n'), std::string::npos);
 }
 
+TEST(RequestEntry, StagesSumToTheWholeWhateverTheClocksSaid) {
+  RequestEntry one = entry();
+  one.total = milliseconds(190);  // read before the last stage ended
+  one.prepare = std::chrono::nanoseconds(1'400'600);
+  one.record.in_phase[static_cast<std::size_t>(RequestPhase::kPrefilling)] =
+      std::chrono::nanoseconds(50'000'700);
+  const auto json = nlohmann::json::parse(to_json(one).dump());
+  double sum = 0;
+  for (const auto& [stage, ms] : json["stages_ms"].items()) {
+    EXPECT_GE(ms.get<double>(), 0) << stage;
+    sum += ms.get<double>();
+  }
+  EXPECT_NEAR(sum, json["total_ms"].get<double>(), 1e-9);
+}
+
 class Fake : public OpenRequest {
  public:
   explicit Fake(std::string id, std::string client_id = "")
