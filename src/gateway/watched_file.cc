@@ -10,6 +10,7 @@ namespace pd::gateway {
 namespace {
 
 constexpr Duration kEvery = std::chrono::seconds(1);
+constexpr int kMissingMin = 3;  // looks in a row that find none: it is gone
 
 }  // namespace
 
@@ -34,8 +35,13 @@ WatchedFile::Mark WatchedFile::look() const {
 void WatchedFile::check() {
   timer_ = loop_.call_at(loop_.now() + kEvery, [this] { check(); });
   const Mark now = look();
+  if (now == mark_) {
+    missing_ = 0;
+    return;
+  }
   // An editor that replaces a file leaves none for a moment.
-  if (now == mark_ || now == Mark{}) return;
+  if (now == Mark{} && ++missing_ < kMissingMin) return;
+  missing_ = 0;
   mark_ = now;
   on_change_(read_file(path_, bytes_max_));
 }

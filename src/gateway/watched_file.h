@@ -15,8 +15,8 @@ namespace pd::gateway {
 class WatchedFile {
  public:
   using OnChange = std::function<void(Result<std::string> content)>;
-  // Begins with what the file is now: `on_change` is called for what comes after. `loop` outlives
-  // this.
+  // Begins with what the file is now: `on_change` is called for what comes after, with an error
+  // once when it stays away. `loop` outlives this.
   WatchedFile(net::EventLoop& loop, std::filesystem::path path, std::size_t bytes_max,
               OnChange on_change);
   ~WatchedFile();
@@ -37,7 +37,8 @@ class WatchedFile {
   std::filesystem::path path_;
   std::size_t bytes_max_;
   OnChange on_change_;
-  Mark mark_;
+  Mark mark_;        // empty: it is gone, and that has been told
+  int missing_ = 0;  // looks in a row that found no file
   net::EventLoop::TimerId timer_;
 };
 
