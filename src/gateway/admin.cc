@@ -75,9 +75,7 @@ void AdminServer::handle(const net::HttpRequest& request, net::HttpResponse& res
   const std::string path(request.path());
   const auto only = [&](std::string_view method) {
     if (request.method == method) return true;
-    refuse(response, {405, "invalid_request_error",
-                      fmt::format("{} does not answer {}; use {}", path, request.method, method),
-                      "", "method_not_allowed"});
+    refuse_method(response, request, std::string(method));
     return false;
   };
   if (path == kRequests) {
@@ -121,8 +119,7 @@ void AdminServer::send_requests(net::HttpResponse response) {
 void AdminServer::handle_request(const net::HttpRequest& request, const std::string& name,
                                  net::HttpResponse& response) {
   if (request.method != "GET" && request.method != "DELETE")
-    return refuse(response,
-                  {405, "invalid_request_error", "use GET or DELETE", "", "method_not_allowed"});
+    return refuse_method(response, request, "GET, DELETE");
   using Entries = std::vector<RequestEntry>;
   // Which one is meant is known when every loop has said what it has: a name that a client chose
   // may be another one's own id.

@@ -34,12 +34,6 @@ ApiError not_found(const net::HttpRequest& request) {
           fmt::format("Invalid URL ({} {})", request.method, request.path()), "", "unknown_url"};
 }
 
-ApiError wrong_method(const net::HttpRequest& request, std::string_view right) {
-  return {405, "invalid_request_error",
-          fmt::format("{} does not answer {}; use {}", request.path(), request.method, right), "",
-          "method_not_allowed"};
-}
-
 ApiError shutting_down() {
   return {503, "server_error", "this gateway is shutting down; retry elsewhere", "", "draining"};
 }
@@ -208,12 +202,12 @@ void Shard::answer_at_once(const net::HttpRequest& request, net::HttpResponse re
   if (path.starts_with("/v1/")) headers.emplace_back("x-request-id", to_string(next_id()));
   const auto get = [&](std::string_view type, const std::string& body) {
     if (request.method != "GET" && request.method != "HEAD")
-      return refuse(response, wrong_method(request, "GET"), headers);
+      return refuse_method(response, request, "GET, HEAD", headers);
     response.send(200, type, body, headers);
   };
   if (path == "/v1/chat/completions" || path == "/v1/completions" || path == "/tokenize" ||
       path == "/detokenize")
-    return refuse(response, wrong_method(request, "POST"), headers);
+    return refuse_method(response, request, "POST", headers);
   if (path.starts_with("/v1/")) {
     if (const auto caller = access_.authenticate(request); !caller)
       return refuse(response, caller.error(), headers);
@@ -234,7 +228,7 @@ void Shard::answer_at_once(const net::HttpRequest& request, net::HttpResponse re
   }
   if (path == "/metrics" || path == "/health") {
     if (request.method != "GET" && request.method != "HEAD")
-      return refuse(response, wrong_method(request, "GET"));
+      return refuse_method(response, request, "GET, HEAD");
     return path == "/metrics" ? send_metrics(std::move(response))
                               : send_health(std::move(response));
   }
