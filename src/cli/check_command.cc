@@ -114,7 +114,7 @@ void check_model(const protocol::Config& config, Findings& findings) {
 
 void check_listeners(const protocol::Config& config, Findings& findings) {
   const auto secret = read_secret(config);
-  if (!secret) return findings.bad("[cluster] secret_file: " + secret.error().message);
+  if (!secret) return findings.bad(secret.error().message);
   if (auto safe = check_listener(config.worker.host, *secret, "[worker] host"); !safe)
     findings.bad(safe.error().message);
   net::EventLoop loop;
@@ -130,6 +130,34 @@ void check_listeners(const protocol::Config& config, Findings& findings) {
   if (!local && config.gateway.access_file.empty())
     findings.note(
         "[gateway] host: other machines reach the API, and it asks for no key; set access_file");
+}
+
+// What else the gateway opens at its start.
+void check_gateway_files(const protocol::Config& config, Findings& findings) {
+  const protocol::GatewaySection& gateway = config.gateway;
+  if (gateway.admin_port >= 0) {
+    net::EventLoop loop;
+    net::HttpServerOptions options;
+    options.host = gateway.admin_host;
+    options.port = static_cast<std::uint16_t>(gateway.admin_port);
+    const auto server =
+        net::HttpServer::create(loop, options, [](net::HttpRequest, net::HttpResponse) {});
+    if (!server) findings.bad(fmt::format("[gateway] admin_port: {}", server.error().message));
+  }
+  const auto takes_files = [](const std::filesystem::path& file) {
+    const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
+    return ::access(folder.c_str(), W_OK | X_OK) == 0;
+  };
+  for (const auto& [key, file] : {std::pair("access_log", gateway.access_log),
+                                  std::pair("handover_socket", gateway.handover_socket)}) {
+    std::error_code code;
+    if (!file.empty() && !std::filesystem::exists(file, code) && !takes_files(file))
+      findings.bad(
+          fmt::format("[gateway] {}: {} cannot be made there; choose another folder", key, file));
+  }
+  if (!gateway.access_log.empty() && ::access(gateway.access_log.c_str(), F_OK) == 0 &&
+      ::access(gateway.access_log.c_str(), W_OK) != 0)
+    findings.bad(fmt::format("[gateway] access_log: {} cannot be written", gateway.access_log));
 }
 
 void check_directory(const protocol::Config& config, Findings& findings) {
@@ -281,6 +309,7 @@ int run(const CommonFlags& flags, const std::string& controller) {
   }
   check_model(*config, findings);
   check_listeners(*config, findings);
+  check_gateway_files(*config, findings);
   check_directory(*config, findings);
   check_certificate(*config, findings);
   check_access(*config, findings);

@@ -21,6 +21,15 @@ std::string with_port(const std::string& url) {
   return has_port ? url : host + ":8000" + url.substr(end);
 }
 
+// What to try when nothing has answered.
+std::string hint_for(const Error& failure) {
+  const std::string_view message = failure.message;
+  if (message.find("certificate refused") != message.npos)
+    return "; --cacert FILE trusts its authority, --insecure asks for none";
+  if (message.find("no TLS with") != message.npos) return "; does it speak http:// only?";
+  return "; is the server running? (pdserve up)";
+}
+
 Result<std::string> first_line(const std::string& path) {
   auto text = read_file(path, kFileMax);
   if (text) text->resize(std::min(text->find_first_of("\r\n"), text->size()));
@@ -98,9 +107,7 @@ std::string refusal_message(std::string_view body, int status) {
 
 Result<std::string> first_model(const Server& server) {
   auto answer = net::fetch_blocking(server.call("GET", "/models"), server.client_options());
-  if (!answer)
-    return error(answer.error().code,
-                 answer.error().message + "; is the server running? (pdserve up)");
+  if (!answer) return error(answer.error().code, answer.error().message + hint_for(answer.error()));
   const auto json = nlohmann::json::parse(answer->body, nullptr, false);
   if (answer->status != 200 || !json.is_object() || !json.contains("data") ||
       !json["data"].is_array() || json["data"].empty() || !json["data"][0].is_object() ||

@@ -74,7 +74,8 @@ std::optional<protocol::Config> load_config(const CommonFlags& flags) {
 
 Result<std::string> read_key_file(const std::string& path, std::string_view key) {
   auto secret = read_file(path, 4096);
-  if (!secret) return secret;
+  if (!secret)
+    return error(secret.error().code, fmt::format("{}: {}", key, secret.error().message));
   while (!secret->empty() && (secret->back() == '\n' || secret->back() == '\r')) secret->pop_back();
   if (secret->size() < 16) {
     return error(

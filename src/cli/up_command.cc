@@ -102,6 +102,8 @@ class UpRun {
          config_.group.decode,
          config_.group.both > 0 ? fmt::format(", {} aggregated", config_.group.both) : "",
          cluster_->directory().string());
+    if (!config_.gateway.handover_socket.empty())
+      note("note: [gateway] handover_socket is not used: up replaces its gateway itself\n");
     cluster_->on_child_end([this](const std::string& who, const std::string& how, bool cleanly) {
       on_child_end(who, how, cleanly);
     });
@@ -252,7 +254,8 @@ class UpRun {
     const auto& gateway = config_.gateway;
     const bool keys = !gateway.access_file.empty();
     std::string remarks;
-    if (keys) remarks += fmt::format("YOUR_KEY: one of {}.\n", gateway.access_file);
+    if (keys)
+      remarks += fmt::format("YOUR_KEY: a key whose sha256 is in {}.\n", gateway.access_file);
     if (!gateway.tls_certificate.empty())
       remarks += fmt::format(
           "If this machine does not trust the certificate: curl --cacert {0}, SSL_CERT_FILE={0} "

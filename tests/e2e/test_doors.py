@@ -3,6 +3,7 @@ import contextlib
 import hashlib
 import json
 import signal
+import socket
 import subprocess
 import threading
 
@@ -103,7 +104,10 @@ def test_only_with_a_key(doors):
     error(doors.ask("sk-wrong"), 401, "invalid_api_key")
     http, base = doors.http, doors.cluster.gateway
     assert http.post(f"{base}/tokenize", json={"prompt": "x"}).status_code == 401
-    assert http.get(f"{base}/v1/models").status_code == 401
+    refused = http.get(f"{base}/v1/models")
+    assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
+    assert http.get(f"{base}/v1/completions").headers["allow"] == "POST"
+    assert http.delete(f"{base}/health").headers["allow"] == "GET, HEAD"
     assert http.get(f"{base}/health").status_code == 200
     assert http.get(f"{base}/metrics").status_code == 200
 
@@ -261,6 +265,13 @@ def test_mistakes_are_told(program, tmp_path):
     assert "64 hex digits" in up(f'[gateway]\naccess_file = "{access}"\n')
     assert f"[gateway] access_file: {tmp_path}/access.none" in up(f'[gateway]\naccess_file = "{tmp_path}/access.none"\n')
     assert "[gateway] access_log" in up(f'[gateway]\naccess_log = "{tmp_path}/no/log"\n')
+    assert f"[gateway] admin_key_file: {tmp_path}/none" in up(f'[gateway]\nadmin_key_file = "{tmp_path}/none"\n')
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config.write_text(f'[gateway]\naccess_log = "{tmp_path}/no/log"\nhandover_socket = "{tmp_path}/no/next"\n'
+                          f'admin_port = {taken.getsockname()[1]}\n')
+        done = program.run("check", "--model", program.model, "--config", config)
+    for key in ("access_log", "handover_socket", "admin_port"):
+        assert done.returncode == 1 and f"[gateway] {key}: " in done.stdout, done
     config.write_text(f'[gateway]\naccess_file = "{access}"\n')
     done = program.run("check", "--model", program.model, "--config", config)
     assert done.returncode == 1 and "wrong  " in done.stdout and "64 hex digits" in done.stdout

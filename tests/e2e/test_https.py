@@ -63,6 +63,9 @@ def test_clients_of_all_kinds(https, program):
                         capture_output=True, text=True, timeout=60)
     assert h2.stdout.endswith(" 1.1"), (h2.stdout, h2.stderr)
 
+    chat = program.run("chat", cluster.gateway, stdin="Hello\n")
+    assert chat.returncode == 1 and "--cacert" in chat.stderr and "running?" not in chat.stderr
+
     assert f"curl --cacert {https.certificate}" in cluster.output(), "what `up` teaches"
 
     with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
