@@ -58,6 +58,7 @@ int run(const ControllerFlags& flags) {
   auto created = controller::Controller::create(loop, **store, std::move(options));
   if (!created) return fail(created.error());
   const auto controller = std::move(*created);
+  log::info("for gateways: --controller {}:{}", config->worker.host, controller->port());
   announce(flags.process, {controller->port()});
   // In order here too: instances that are killed while they start leave shared memory behind.
   const auto stop = [&] { controller->stop(kStopLimit, [&loop] { loop.stop(); }); };

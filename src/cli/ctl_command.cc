@@ -39,8 +39,14 @@ Result<nlohmann::ordered_json> ask(const CtlFlags& flags, const char* method, st
   const bool said = body.is_object() && body.contains("error") && body["error"].is_object();
   const std::string why =
       said ? body["error"].value("message", "") : fmt::format("HTTP {}", answer->status);
-  return error(ErrorCode::kInvalidArgument,
-               answer->status == 401 ? "--key-file: not this gateway's key" : why);
+  return error(
+      ErrorCode::kInvalidArgument,
+      answer->status == 401 ? "--key-file: not this gateway's key"
+      : answer->status == 404 && why.starts_with("Invalid URL")
+          ? fmt::format("--admin: {} is not an operators' port; [gateway] admin_port names "
+                        "it, and `up` prints it",
+                        flags.admin)
+          : why);
 }
 
 // A client's own id may have any visible character.

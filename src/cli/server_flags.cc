@@ -100,7 +100,8 @@ std::string refusal_message(std::string_view body, int status) {
   const auto json = nlohmann::json::parse(body, nullptr, false);
   if (json.is_object() && json.contains("error") && json["error"].is_object() &&
       json["error"].contains("message") && json["error"]["message"].is_string()) {
-    return fmt::format("HTTP {}: {}", status, json["error"]["message"].get<std::string>());
+    return fmt::format("HTTP {}: {}{}", status, json["error"]["message"].get<std::string>(),
+                       status == 401 ? " (--key-file FILE)" : "");
   }
   return fmt::format("HTTP {}: {}", status, body.substr(0, 300));
 }

@@ -269,11 +269,11 @@ class UpRun {
         "  from openai import OpenAI\n"
         "  client = OpenAI(base_url=\"{}/v1\", api_key=\"{}\")\n"
         "  print({})\n\n"
-        "  pdserve ctl --admin {} --key-file {} requests\n\n"
+        "  {} ctl --admin {} --key-file {} requests\n\n"
         "{}Ctrl-C ends it.\n",
         name_, url, url, url, path, keys ? " -H 'authorization: Bearer YOUR_KEY'" : "", name_,
         input, url, keys ? "YOUR_KEY" : "none", fmt::format(fmt::runtime(python), name_),
-        admin_address(), admin_key_file(), remarks);
+        program_path().string(), admin_address(), admin_key_file(), remarks);
   }
 
   void on_child_end(const std::string& who, const std::string& how, bool cleanly) {

@@ -76,6 +76,8 @@ void TopologyWatch::on_answer(const Result<net::HttpClient::Whole>& answer) {
     } else {
       take(*topology);
     }
+  } else if (answer->status == 401) {
+    trouble = "it denies the secret; set [cluster] secret_file to the cluster's own";
   } else if (answer->status != 304) {
     trouble = fmt::format("HTTP {}", answer->status);
   }

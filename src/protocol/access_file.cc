@@ -87,7 +87,7 @@ class Reader {
     if (entry.sha256.size() != 64 ||
         entry.sha256.find_first_not_of("0123456789abcdef") != std::string::npos)
       return note(table, fmt::format("[[key]] sha256 of \"{}\": must be 64 hex digits: printf '%s' "
-                                     "\"$KEY\" | sha256sum",
+                                     "\"$KEY\" | sha256sum | cut -d' ' -f1",
                                      entry.name));
     if (contains(out_.keys, entry.name, &KeyEntry::name))
       return note(table, fmt::format("[[key]] name: \"{}\" is there twice", entry.name));

@@ -11,7 +11,7 @@
 //   name = "search-backend"     # what logs call it; the key itself is never logged
 //   tenant = "search"
 //   priority = 1                # its requests count as if they had come half a second earlier
-//   sha256 = "..."              # of the key: printf '%s' "$KEY" | sha256sum
+//   sha256 = "..."              # of the key: printf '%s' "$KEY" | sha256sum | cut -d' ' -f1
 #pragma once
 
 #include <cstdint>

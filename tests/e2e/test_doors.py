@@ -123,6 +123,12 @@ def test_what_is_taught_asks_for_the_key(doors):
     program = doors.cluster.program
     done = program.run("chat", doors.cluster.gateway, stdin="Hello\n")
     assert done.returncode == 1 and "HTTP 401: " in done.stderr and "running?" not in done.stderr, done
+    assert "--key-file FILE" in done.stderr
+    operator = next(line for line in taught.splitlines() if " ctl --admin " in line)
+    assert subprocess.run(["sh", "-c", operator], capture_output=True, timeout=60).returncode == 0
+    wrong_port = operator.replace(doors.cluster.state["admin"], doors.cluster.gateway.removeprefix("http://"))
+    answer = subprocess.run(["sh", "-c", wrong_port], capture_output=True, text=True, timeout=60)
+    assert "is not an operators' port" in answer.stderr, answer
 
 
 @pytest.mark.parametrize("key, status", [(None, 401), ("sk-wrong", 401), ("sk-search", None)])
