@@ -1,5 +1,6 @@
 """Several gateways on one cluster, several event loops in one, and one that replaces another."""
 
+import http.client
 import json
 import os
 import signal
@@ -82,11 +83,19 @@ def test_several_loops_are_one_gateway(cluster, tmp_path):
         # A new connection each: the kernel deals them out over the loops.
         statuses = []
         for _ in range(12):
-            jobs = [in_background(lambda: httpx.post(
-                f"{gateway.url}/v1/completions", headers=headers, timeout=60,
-                json={"prompt": "Once", "max_tokens": 100, "ignore_eos": True}).status_code)
-                for _ in range(8)]
-            statuses += [job() for job in jobs]
+            # Connected before and sent in one go: so that they overlap however fast an answer is.
+            connections = [http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=60)
+                           for _ in range(8)]
+            for connection in connections:
+                connection.connect()
+            for connection in connections:
+                connection.request("POST", "/v1/completions", json.dumps(
+                    {"prompt": "Once", "max_tokens": 300, "ignore_eos": True}), headers)
+            for connection in connections:
+                answer = connection.getresponse()
+                answer.read()
+                statuses.append(answer.status)
+                connection.close()
     finally:
         stop.set()
     assert scraping() > 5
