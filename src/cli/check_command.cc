@@ -112,19 +112,26 @@ void check_model(const protocol::Config& config, Findings& findings) {
   findings.good(*memory);
 }
 
+// The port that a server of this machine gets there.
+Result<std::uint16_t> try_listen(const std::string& host, std::uint16_t port) {
+  net::EventLoop loop;
+  net::HttpServerOptions options;
+  options.host = host;
+  options.port = port;
+  const auto server =
+      net::HttpServer::create(loop, options, [](net::HttpRequest, net::HttpResponse) {});
+  if (!server) return std::unexpected(server.error());
+  return (*server)->port();
+}
+
 void check_listeners(const protocol::Config& config, Findings& findings) {
   const auto secret = read_secret(config);
   if (!secret) return findings.bad(secret.error().message);
   if (auto safe = check_listener(config.worker.host, *secret, "[worker] host"); !safe)
     findings.bad(safe.error().message);
-  net::EventLoop loop;
-  net::HttpServerOptions options;
-  options.host = config.gateway.host;
-  options.port = config.gateway.port;
-  const auto server =
-      net::HttpServer::create(loop, options, [](net::HttpRequest, net::HttpResponse) {});
-  if (!server) return findings.bad(fmt::format("[gateway] port: {}", server.error().message));
-  findings.good(fmt::format("gateway can listen on {}:{}", config.gateway.host, (*server)->port()));
+  const auto port = try_listen(config.gateway.host, config.gateway.port);
+  if (!port) return findings.bad(fmt::format("[gateway] port: {}", port.error().message));
+  findings.good(fmt::format("gateway can listen on {}:{}", config.gateway.host, *port));
   const bool local = config.gateway.host.starts_with("127.") || config.gateway.host == "::1" ||
                      config.gateway.host == "localhost";
   if (!local && config.gateway.access_file.empty())
@@ -136,13 +143,9 @@ void check_listeners(const protocol::Config& config, Findings& findings) {
 void check_gateway_files(const protocol::Config& config, Findings& findings) {
   const protocol::GatewaySection& gateway = config.gateway;
   if (gateway.admin_port >= 0) {
-    net::EventLoop loop;
-    net::HttpServerOptions options;
-    options.host = gateway.admin_host;
-    options.port = static_cast<std::uint16_t>(gateway.admin_port);
-    const auto server =
-        net::HttpServer::create(loop, options, [](net::HttpRequest, net::HttpResponse) {});
-    if (!server) findings.bad(fmt::format("[gateway] admin_port: {}", server.error().message));
+    const auto port =
+        try_listen(gateway.admin_host, static_cast<std::uint16_t>(gateway.admin_port));
+    if (!port) findings.bad(fmt::format("[gateway] admin_port: {}", port.error().message));
   }
   const auto takes_files = [](const std::filesystem::path& file) {
     const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";

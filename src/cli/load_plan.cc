@@ -21,6 +21,10 @@ constexpr std::size_t kRequestsDefault = 100;
 constexpr std::size_t kRequestsMax = 50'000'000;
 constexpr std::uint64_t kSeedDefault = 1;
 
+// The kinds of datasets.
+const std::vector<std::string_view> kMade = {"random", "shared-prefix", "multi-turn"};
+const std::vector<std::string_view> kRecorded = {"mooncake", "azure", "servegen"};
+
 std::unexpected<Error> wrong(std::string_view flag, std::string_view what) {
   return error(ErrorCode::kInvalidArgument, fmt::format("{}: {}", flag, what));
 }
@@ -114,7 +118,7 @@ class Planner {
     out_.slo = *slo;
     if (flags_.whole && slo->tpot_ms)
       return wrong("--slo", "tpot: an answer that comes --whole shows no time for each token");
-    recorded_ = kind_ == "mooncake" || kind_ == "azure" || kind_ == "servegen";
+    recorded_ = std::ranges::find(kRecorded, kind_) != kRecorded.end();
     if (Status meant = check_dataset_flags(); !meant) return meant;
     if (!recorded_ && !path_.empty())
       return wrong("--dataset", fmt::format("'{}': only mooncake, azure and servegen are of a file",
@@ -130,17 +134,13 @@ class Planner {
       const char* flag;
       std::vector<std::string_view> by;
     };
-    static const std::vector<std::string_view> made = {"random", "shared-prefix", "multi-turn"};
     static const std::vector<Heeded> flags = {
-        {"--input-tokens", made},
-        {"--output-tokens", made},
-        {"--prefixes", {"shared-prefix"}},
-        {"--prefix-tokens", {"shared-prefix", "multi-turn"}},
-        {"--turns", {"multi-turn"}},
-        {"--think", {"multi-turn"}},
-        {"--trace-from", {"mooncake", "azure", "servegen"}},
+        {"--input-tokens", kMade},         {"--output-tokens", kMade},
+        {"--prefixes", {"shared-prefix"}}, {"--prefix-tokens", {"shared-prefix", "multi-turn"}},
+        {"--turns", {"multi-turn"}},       {"--think", {"multi-turn"}},
+        {"--trace-from", kRecorded},
     };
-    if (!recorded_ && std::ranges::find(made, kind_) == made.end()) return {};  // told later
+    if (!recorded_ && std::ranges::find(kMade, kind_) == kMade.end()) return {};  // told later
     for (const auto& [flag, by] : flags) {
       if (flags_.given.contains(flag) && std::ranges::find(by, kind_) == by.end())
         return wrong(
