@@ -224,9 +224,16 @@ std::string render_completion_logprobs(const std::vector<TokenId>& head,
     if (!top.empty() && std::ranges::find(top, token.chosen.id, &LogprobEntry::id) == top.end())
       top.push_back(token.chosen);
     tops += '{';
-    for (std::size_t j = 0; j < top.size(); ++j) {
-      tops += fmt::format("{}{}:{}", j == 0 ? "" : ",", json_string(bytes_of(top[j].id)),
-                          finite(top[j].logprob));
+    // Tokens may have one text (a letter, and the byte that it is): a name occurs once, with the
+    // chosen one's value, else the likelier's.
+    const std::string chosen_name = json_string(bytes_of(token.chosen.id));
+    std::vector<std::string> written;
+    for (const LogprobEntry& entry : top) {
+      std::string name = json_string(bytes_of(entry.id));
+      const bool anothers = name == chosen_name && entry.id != token.chosen.id;
+      if (anothers || std::ranges::find(written, name) != written.end()) continue;
+      tops += fmt::format("{}{}:{}", written.empty() ? "" : ",", name, finite(entry.logprob));
+      written.push_back(std::move(name));
     }
     tops += '}';
   }

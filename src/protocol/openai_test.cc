@@ -251,6 +251,17 @@ TEST(OpenAiResponse, TheChosenTokenIsAmongTheTopOnes) {
   EXPECT_TRUE(rendered[2].empty()) << "none was asked for";
 }
 
+TEST(OpenAiResponse, ANameIsOnceAmongTheTopOnes) {
+  const auto bytes_of = [](TokenId id) { return id < 3 ? std::string("n") : std::string("x"); };
+  std::int64_t offset = 0;
+  const std::vector<TokenLogprobs> logprobs{{{3, -4.0F}, {{1, -0.5F}, {2, -1.5F}}},
+                                            {{2, -1.5F}, {{1, -0.5F}, {2, -1.5F}}}};
+  const std::string rendered =
+      render_completion_logprobs({}, logprobs, bytes_of, [](TokenId) { return 1; }, offset);
+  EXPECT_NE(rendered.find(R"("top_logprobs":[{"n":-0.5,"x":-4},{"n":-1.5}])"), std::string::npos)
+      << rendered;
+}
+
 TEST(OpenAiResponse, WholeAnswersAreJson) {
   const auto bytes_of = [](TokenId id) { return id == 1 ? std::string("é") : std::string("\xFF"); };
   const std::vector<TokenLogprobs> logprobs{{{1, -0.5F}, {{1, -0.5F}, {2, -1e30F}}}};
