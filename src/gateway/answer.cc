@@ -11,6 +11,7 @@
 namespace pd::gateway {
 
 using policy::RequestEnd;
+using policy::RequestPhase;
 using protocol::ApiError;
 using protocol::FinishReason;
 
@@ -18,6 +19,29 @@ namespace {
 
 const std::vector<double> kSecondsBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
                                          0.5,   1,      2.5,   5,    10,    30,   60,  120};
+
+Histogram stage_histogram(Metrics& metrics, std::string_view stage) {
+  return metrics.histogram("pdserve_stage_seconds", "where the time of requests went",
+                           kSecondsBounds, {{"stage", std::string(stage)}});
+}
+
+// What was being done with a request whose deadline passed.
+std::string_view doing(RequestPhase phase) {
+  switch (phase) {
+    case RequestPhase::kWaitingPrefill:
+      return "it waited for a prefill instance";
+    case RequestPhase::kPrefilling:
+      return "its prompt was being prefilled";
+    case RequestPhase::kWaitingDecode:
+      return "it waited for a decode instance";
+    case RequestPhase::kJoining:
+      return "its KV was on the way to a decode instance";
+    case RequestPhase::kDecoding:
+    case RequestPhase::kDone:
+      break;
+  }
+  return "it was being decoded";
+}
 
 }  // namespace
 
@@ -46,9 +70,15 @@ AnswerMetrics::AnswerMetrics(Metrics& metrics)
       tpot(metrics.histogram("pdserve_tpot_seconds", "(end - first token) / (output tokens - 1)",
                              kSecondsBounds)),
       e2e(metrics.histogram("pdserve_e2e_seconds", "request received to answer complete",
-                            kSecondsBounds)) {}
+                            kSecondsBounds)),
+      prepare(stage_histogram(metrics, "prepare")),
+      answer(stage_histogram(metrics, "answer")) {
+  for (std::size_t i = 0; i < phases.size(); ++i)
+    phases[i] = stage_histogram(metrics, stage_name(static_cast<RequestPhase>(i)));
+}
 
-ApiError to_api_error(const RequestEnd& end) {
+ApiError to_api_error(const policy::Finish& finish) {
+  const RequestEnd& end = finish.end;
   switch (end.why) {
     case RequestEnd::Why::kBusy:
       return {429, "rate_limit_error",
@@ -57,8 +87,9 @@ ApiError to_api_error(const RequestEnd& end) {
     case RequestEnd::Why::kNoWorker:
       return {503, "server_error", "no instance is there to serve the request", "", "no_instance"};
     case RequestEnd::Why::kDeadline:
-      return {504, "timeout_error", "the request's deadline passed before its answer was complete",
-              "", "deadline_exceeded"};
+      return {504, "timeout_error",
+              fmt::format("the request's deadline passed while {}", doing(finish.record.phase)), "",
+              "deadline_exceeded"};
     case RequestEnd::Why::kPoison:
       return {500, "server_error",
               "two instances crashed under this request; it is not tried again", "",
@@ -159,7 +190,7 @@ void Answer::keep_alive() {
     return keep_alive_at(last_written_ + context_.keep_alive_after);
   if (!stream_open_ && std::ranges::none_of(choices_, [this](const Choice& choice) {
         const auto record = context_.driver->record(choice.id);
-        return !record || record->phase != policy::RequestPhase::kWaitingPrefill;
+        return !record || record->phase != RequestPhase::kWaitingPrefill;
       }))
     return keep_alive_at(now + context_.keep_alive_after / 16);
   open_stream();
@@ -259,9 +290,9 @@ void Answer::on_job_end(std::size_t index, const policy::Finish& finish) {
   if (closed_) return;
   if (finish.end.why == RequestEnd::Why::kPoison) context_.metrics->poisoned.add();
   if (finish.end.why != RequestEnd::Why::kCompleted) {
-    fail(to_api_error(finish.end), finish.end.why == RequestEnd::Why::kBusy
-                                       ? &AnswerMetrics::rejected
-                                       : &AnswerMetrics::failed);
+    failed_ = finish.record;
+    fail(to_api_error(finish), finish.end.why == RequestEnd::Why::kBusy ? &AnswerMetrics::rejected
+                                                                        : &AnswerMetrics::failed);
     return;
   }
   if (std::ranges::none_of(choices_, &Choice::running)) complete();
@@ -357,9 +388,23 @@ void Answer::close(Counter AnswerMetrics::* counter, int status, const std::stri
   RequestEntry ended = entry();
   ended.status = status;
   ended.error_code = error_code;
+  count_stages(ended);
   count_output();
   context_.access->release(arrival_.caller, arrival_.admitted, context_.loop->now());
   context_.book->leave(ended);
+}
+
+void Answer::count_stages(const RequestEntry& ended) {
+  const AnswerMetrics& m = *context_.metrics;
+  m.prepare.observe(to_seconds(ended.prepare));
+  for (std::size_t i = 0; i < m.phases.size(); ++i) {
+    if (ended.record.in_phase[i] > Duration{})
+      m.phases[i].observe(to_seconds(ended.record.in_phase[i]));
+  }
+  if (ended.status == 200 && ended.error_code.empty()) {
+    const Duration served = ended.prepare + ended.record.total();
+    m.answer.observe(to_seconds(std::max(ended.total - served, Duration{})));
+  }
 }
 
 RequestEntry Answer::entry() const {
@@ -380,6 +425,7 @@ RequestEntry Answer::entry() const {
     const policy::RequestRecord& record = running ? *running : choice.record;
     if (record.total() >= out.record.total()) out.record = record;
   }
+  if (failed_) out.record = *failed_;
   return out;
 }
 

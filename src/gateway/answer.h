@@ -2,6 +2,7 @@
 // JSON body. Lives until the response has ended and every job is over. Loop thread only.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -30,6 +31,9 @@ struct AnswerMetrics {
   Counter prompt_tokens, cached_tokens, output_tokens;
   Gauge in_flight;
   Histogram ttft, tpot, e2e;
+  // Each for those that were in it, however they ended.
+  Histogram prepare, answer;
+  std::array<Histogram, 5> phases;  // by policy::RequestPhase but kDone
 };
 
 struct AnswerContext {
@@ -85,6 +89,7 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
   void complete();
   void cancel_all();
   void count_output();
+  void count_stages(const RequestEntry& ended);
   std::vector<net::Header> headers() const;
   void close(Counter AnswerMetrics::* counter, int status, const std::string& error_code = "");
   std::string render_logprobs(Choice& choice, const std::vector<protocol::TokenLogprobs>& tokens,
@@ -98,7 +103,8 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
   std::optional<protocol::StreamRenderer> renderer_;  // of a stream
   std::vector<Choice> choices_;
   Arrival arrival_;
-  Time started_{};  // prepared, and on its way to an instance
+  Time started_{};                               // prepared, and on its way to an instance
+  std::optional<policy::RequestRecord> failed_;  // of the choice whose end ended them all
   std::optional<Time> first_token_;
   Time last_token_{};
   Time last_written_{};
@@ -110,6 +116,6 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
 };
 
 // What a client is told about a request that did not complete.
-protocol::ApiError to_api_error(const policy::RequestEnd& end);
+protocol::ApiError to_api_error(const policy::Finish& finish);
 
 }  // namespace pd::gateway

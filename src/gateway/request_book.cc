@@ -18,9 +18,8 @@ std::int64_t microseconds(Duration time) {
 double milliseconds(std::int64_t us) { return static_cast<double>(us) / 1e3; }
 double milliseconds(Duration time) { return milliseconds(microseconds(time)); }
 
-// The names of stages_ms, by RequestPhase.
-constexpr std::string_view kStages[] = {"wait_prefill", "prefill", "wait_decode",
-                                        "join",         "decode",  "answer"};
+// By RequestPhase but kDone.
+constexpr std::string_view kStages[] = {"wait_prefill", "prefill", "wait_decode", "join", "decode"};
 
 constexpr std::size_t kNamedMax = 20;  // in one message: a client may give all its requests one id
 
@@ -30,6 +29,10 @@ std::string iso_time(std::int64_t unix_ms) {
 }
 
 }  // namespace
+
+std::string_view stage_name(policy::RequestPhase phase) {
+  return kStages[static_cast<std::size_t>(phase)];
+}
 
 void describe(const Arrival& arrival, RequestEntry& out) {
   out.id = arrival.id;
@@ -72,8 +75,9 @@ nlohmann::ordered_json to_json(const RequestEntry& entry) {
   const std::int64_t total = std::max(microseconds(entry.total), served);
   stages["answer"] = milliseconds(total - served);
   out["total_ms"] = milliseconds(total);
-  if (entry.status == 0)
-    out["stage"] = entry.preparing ? "prepare" : kStages[static_cast<std::size_t>(record.phase)];
+  // Where it is, or where it ended: a complete answer has them all behind it.
+  if (entry.status != 200 || !entry.error_code.empty())
+    out["stage"] = entry.preparing ? "prepare" : stage_name(record.phase);
   out["stages_ms"] = std::move(stages);
   out["rejections"] = record.rejections;
   out["hedges"] = record.hedges;

@@ -9,6 +9,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/time.h"
@@ -30,8 +31,8 @@ struct RequestEntry {
   bool stream = false;
   int choices = 1;
   std::int64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;
-  // Received to prepared; then, of the choice that ended last, its phases; the rest of `total` is
-  // the answer being put together.
+  // Received to prepared; then, of the choice that ended last, or for which the request failed, its
+  // phases; the rest of `total` is the answer being put together.
   Duration prepare{};
   policy::RequestRecord record;
   std::optional<Duration> first_token;
@@ -40,6 +41,9 @@ struct RequestEntry {
   int status = 0;
   std::string error_code;  // of an error object, also of one inside a stream
 };
+
+// The name of a request's phase in stages_ms, in metrics.
+std::string_view stage_name(policy::RequestPhase phase);
 
 // What is known of it as it comes in.
 void describe(const Arrival& arrival, RequestEntry& out);

@@ -48,6 +48,20 @@ TEST(RequestEntry, IsOneLineWhoseStagesSumToTheWhole) {
   EXPECT_EQ(to_json(entry()).dump().find('\n'), std::string::npos);
 }
 
+TEST(RequestEntry, SaysWhereItIsOrWhereItEnded) {
+  RequestEntry one = entry();
+  one.record.phase = RequestPhase::kJoining;
+  one.status = 0;
+  EXPECT_EQ(to_json(one)["stage"], "join");
+  one.status = 504;
+  EXPECT_EQ(to_json(one)["stage"], "join");
+  one.status = 200;
+  one.error_code = "deadline_exceeded";
+  EXPECT_EQ(to_json(one)["stage"], "join") << "an error event";
+  one.preparing = true;
+  EXPECT_EQ(to_json(one)["stage"], "prepare");
+}
+
 TEST(RequestEntry, StagesSumToTheWholeWhateverTheClocksSaid) {
   RequestEntry one = entry();
   one.total = milliseconds(190);  // read before the last stage ended

@@ -143,7 +143,7 @@ void Dispatcher::enter_phase(Request& request, RequestPhase before, Time now) {
   if (request.life.phase() == before) return;
   request.record.in_phase[static_cast<std::size_t>(before)] += now - request.phase_since;
   request.phase_since = now;
-  request.record.phase = request.life.phase();
+  if (!request.life.done()) request.record.phase = request.life.phase();
 }
 
 void Dispatcher::file(RequestId id, Request& request) {

@@ -12,7 +12,7 @@ namespace pd::policy {
 
 struct RequestRecord {
   Time submitted;
-  RequestPhase phase = RequestPhase::kWaitingPrefill;  // it is in, or kDone
+  RequestPhase phase = RequestPhase::kWaitingPrefill;  // it is in, or was in when it ended
   std::array<Duration, 5> in_phase{};  // by RequestPhase but kDone; all attempts together
   int rejections = 0;                  // legs that an instance had no place for
   int crashes = 0;
