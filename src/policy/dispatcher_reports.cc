@@ -136,14 +136,17 @@ void Dispatcher::on_heard(WorkerId worker, const std::vector<Renew::Held>& unkno
   prefill_.on_answered(worker);
   decode_.on_answered(worker);
   worker_answered(worker);
-  // Its lease ended there, and the stream should have said so.
+  bool reached = true;
   for (const Renew::Held& denied : links_.on_heard(worker, unknown, now)) {
     with(denied.request, now, [&](RequestLife& life) {
-      life.on_fault(denied.leg,
-                    {ErrorCode::kUnavailable, "the instance does not hold the request any more"},
-                    false);
+      reached &= life.accepted(denied.leg);
+      life.on_denied(denied.leg);
     });
   }
+  // Others would not reach it either: it is left alone for a moment.
+  if (reached) return;
+  prefill_.on_fault(worker, now);
+  decode_.on_fault(worker, now);
 }
 
 }  // namespace pd::policy

@@ -29,6 +29,29 @@ TEST_F(RetriesTest, AThousandStreamsOfADeadDAreAllPlacedAtOnce) {
   EXPECT_EQ(polled<SendPrefill>().size(), lost);
 }
 
+// A network that has forgotten a connection: D has given up its streams, and P hears of none of
+// them. Nothing of that is a retry that could multiply a load.
+TEST_F(RetriesTest, AThousandStreamsThatADHasForgottenAreAllPlacedAtOnce) {
+  const auto decoding = streams(2000);
+  const auto denied = [&](WorkerId worker, const auto& legs) {
+    std::vector<Renew::Held> unknown;
+    for (const auto& leg : legs) {
+      if (leg.worker == worker) unknown.push_back({leg.request, leg.leg});
+    }
+    for (int i = 0; i < 2; ++i) dispatcher_.on_heard(worker, unknown, now_);
+    return unknown.size();
+  };
+  const std::size_t lost = denied(kD0, decoding);
+  EXPECT_EQ(lost, 1000u);
+  const auto unheard = polled<SendPrefill>();
+  EXPECT_EQ(unheard.size(), lost);
+  EXPECT_EQ(denied(kP, unheard), lost);
+  EXPECT_TRUE(polled<SendPrefill>().empty()) << "it is left alone for a moment";
+  now_ += DispatcherOptions{}.pool.fault_pause;
+  EXPECT_EQ(polled<SendPrefill>().size(), lost);
+  EXPECT_EQ(dispatcher_.restarts(), lost);
+}
+
 TEST_F(RetriesTest, FirstEvictionsAreFreeAndFurtherOnesAreATenthOfTheTraffic) {
   constexpr int kRequests = 200;
   auto decoding = streams(kRequests);

@@ -23,6 +23,11 @@ std::optional<WorkerId> RequestLife::worker_of(LegNumber leg) const {
   return std::nullopt;
 }
 
+bool RequestLife::accepted(LegNumber leg) const {
+  return std::ranges::any_of(std::initializer_list{&prefill_, &hedge_, &decode_},
+                             [&](auto* held) { return holds(*held, leg) && (*held)->accepted; });
+}
+
 LegNumber RequestLife::place_prefill(WorkerId worker) {
   CHECK(phase_ == RequestPhase::kWaitingPrefill);
   prefill_ = Leg{next_leg_++, worker};
@@ -142,6 +147,19 @@ void RequestLife::on_fault(LegNumber leg, const Error& fault, bool broke) {
   } else {
     restart();
   }
+}
+
+void RequestLife::on_denied(LegNumber leg) {
+  if (hedge_ && holds(prefill_, leg)) std::swap(prefill_, hedge_);
+  if (holds(hedge_, leg)) return hedge_.reset();
+  const bool on_prefill = holds(prefill_, leg);
+  if (!on_prefill && !holds(decode_, leg)) return;
+  std::optional<Leg>& held = on_prefill ? prefill_ : decode_;
+  const bool accepted = held->accepted;
+  held.reset();
+  if (on_prefill && phase_ == RequestPhase::kDecoding) return;  // D has the KV already
+  if (accepted || (!on_prefill && !prefill_)) return restart(std::exchange(denied_, true));
+  phase_ = on_prefill ? RequestPhase::kWaitingPrefill : RequestPhase::kWaitingDecode;
 }
 
 // One of two that compute the same: the other goes on, unless the fault says that it should not.

@@ -84,15 +84,16 @@ class RequestLife {
   int crashes() const { return static_cast<int>(crashed_.size()); }
   int restarts() const { return restarts_; }
   int evictions() const { return evictions_; }  // D was short of memory; among the restarts
-  // Of the restarts, those that begin with a prefill and are not the first after a worker's crash
-  // or the first eviction: a request would have none of these if all went well elsewhere, so they
-  // are what the retry budget is for (G8).
+  // Of the restarts, those that begin with a prefill and are not the first after a worker's crash,
+  // the first eviction, or the first leg that was denied: a request would have none of these if all
+  // went well elsewhere, so they are what the retry budget is for (G8).
   int charged() const { return charged_; }
   const std::optional<Leg>& prefill_leg() const { return prefill_; }
   const std::optional<Leg>& hedge_leg() const { return hedge_; }  // beside the prefill leg
   const std::optional<Leg>& decode_leg() const { return decode_; }
 
   std::optional<WorkerId> worker_of(LegNumber leg) const;  // nullopt: not held
+  bool accepted(LegNumber leg) const;                      // false, too, when it is not held
 
   // Placement: the caller chose a worker. Phase must be the matching waiting one.
   LegNumber place_prefill(WorkerId worker);
@@ -117,6 +118,9 @@ class RequestLife {
   // places the next one sees to it that such workers are asked ever less often, and that the time
   // for it ends. A P whose KV D has may do what it likes.
   void on_fault(LegNumber leg, const Error& fault, bool broke);
+  // The worker lives and holds no such leg: it has given it up unheard, or was never reached by it.
+  // The first that it had accepted costs no more than a crash does; one that it had not, nothing.
+  void on_denied(LegNumber leg);
 
   // Ends it from outside; cancels every leg. No effect when done.
   void finish(RequestEnd end);
@@ -145,6 +149,7 @@ class RequestLife {
   LegNumber next_leg_ = 1;
   std::uint32_t emitted_ = 0;
   std::vector<WorkerId> crashed_;
+  bool denied_ = false;
   int restarts_ = 0;
   int evictions_ = 0;
   int charged_ = 0;

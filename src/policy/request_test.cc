@@ -243,6 +243,57 @@ TEST(RequestLife, AWorkerThatFailsTwiceIsOneWorker) {
   EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
 }
 
+// A network that forgot a connection: the instance has given up what it heard no more of, and what
+// was sent since has not arrived.
+TEST(RequestLife, ALegThatIsDeniedIsNobodysCrashAndTheFirstIsFree) {
+  LegNumber d = 0;
+  RequestLife life = decoding(&d);
+  life.on_denied(d);
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+  EXPECT_EQ(life.restarts(), 1);
+  EXPECT_EQ(life.charged(), 0);
+  life.on_denied(life.place_prefill(kP));  // it never came there
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+  EXPECT_EQ(life.restarts(), 1);
+  const LegNumber p = life.place_prefill(kP2);
+  life.on_accepted(p);
+  life.on_denied(p);
+  EXPECT_EQ(life.restarts(), 2);
+  EXPECT_EQ(life.charged(), 1) << "the second is the budget's";
+  EXPECT_EQ(life.crashes(), 0);
+  life.on_denied(p);  // stale
+  EXPECT_EQ(life.restarts(), 2);
+}
+
+TEST(RequestLife, ADecodeLegThatNeverArrivedLeavesTheKvToAnotherD) {
+  LegNumber p = 0;
+  RequestLife life = prefilled(&p);
+  life.on_denied(life.place_decode(kD));
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingDecode);
+  EXPECT_EQ(life.restarts(), 0);
+  EXPECT_TRUE(life.take_cancelled().empty()) << "P still holds it";
+  const LegNumber d = life.place_decode(kD2);
+  life.on_accepted(d);
+  life.on_joined(d);
+  life.on_denied(p);  // D has the KV
+  EXPECT_EQ(life.phase(), RequestPhase::kDecoding);
+  EXPECT_EQ(life.restarts(), 0);
+}
+
+TEST(RequestLife, OfTwoPrefillsADeniedOneLeavesTheOther) {
+  for (const bool first : {true, false}) {
+    RequestLife life{RequestLimits{}};
+    const LegNumber p = life.place_prefill(kP);
+    life.on_accepted(p);
+    const LegNumber hedge = life.place_hedge(kP2);
+    life.on_accepted(hedge);
+    life.on_denied(first ? p : hedge);
+    EXPECT_EQ(life.phase(), RequestPhase::kPrefilling);
+    EXPECT_EQ(life.restarts(), 0);
+    EXPECT_TRUE(life.on_tokens(first ? hedge : p, 0, 1, false));
+  }
+}
+
 // A lease that ended, KV that could not be pulled: the worker is well.
 TEST(RequestLife, AFaultOfAWorkerThatLivesIsNoCrash) {
   LegNumber p = 0;
