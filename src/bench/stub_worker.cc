@@ -113,9 +113,11 @@ void StubWorker::after(Duration time, std::function<void()> work) {
 void StubWorker::begin_prefill(protocol::PrefillRequest request, legs::LegReply reply) {
   if (static_cast<int>(prefills_.size()) >= options_.slots || prefills_.contains(request.id)) {
     ++rejected_;
+    prefill_turns_.on_rejected(reply.peer(), loop_.now());
     return reply.finish(busy_for(time_until_a_slot()));
   }
   ++taken_;
+  prefill_turns_.on_accepted(reply.peer());
   reply.send(protocol::Accepted{});
   reply.on_close([this, alive = alive_, id = request.id] {
     if (*alive) release(id, Released::Why::kCancelled);
@@ -158,6 +160,7 @@ void StubWorker::release(const AttemptId& id, Released::Why why) {
   if (node.empty()) return;
   handoffs_.drop(node.mapped().key);
   node.mapped().reply.finish(Released{why});
+  for (const auto& peer : prefill_turns_.on_free(loop_.now())) peer.say(protocol::Vacant{});
 }
 
 // ---- as D ----
@@ -165,15 +168,18 @@ void StubWorker::release(const AttemptId& id, Released::Why why) {
 void StubWorker::begin_decode(protocol::DecodeRequest request, legs::LegReply reply) {
   const auto key = key_of(request.descriptor);
   const AttemptId id = request.id;
-  if (static_cast<int>(decodes_.size()) >= options_.places || decodes_.contains(id))
+  if (static_cast<int>(decodes_.size()) >= options_.places || decodes_.contains(id)) {
+    decode_turns_.on_rejected(reply.peer(), loop_.now());
     return reply.finish(busy_for(kSoon));
+  }
   if (!key || !handoffs_.pull(*key))
     return reply.finish(protocol::Fault{ErrorCode::kUnavailable, "no stub holds this descriptor"});
   reply.send(protocol::Accepted{});
   reply.send(protocol::Joined{0, 0, 1});
+  decode_turns_.on_accepted(reply.peer());
   decodes_.insert(id);
   reply.on_close([this, alive = alive_, id] {
-    if (*alive) decodes_.erase(id);
+    if (*alive) end_decode(id);
   });
   const auto held = std::make_shared<legs::LegReply>(std::move(reply));
   const auto first = static_cast<std::uint32_t>(request.emitted.size());
@@ -184,9 +190,14 @@ void StubWorker::begin_decode(protocol::DecodeRequest request, legs::LegReply re
     if (!held->open()) return false;
     if (emit(burst)) return true;
     held->end();
-    decodes_.erase(id);
+    end_decode(id);
     return false;
   });
+}
+
+void StubWorker::end_decode(const AttemptId& id) {
+  decodes_.erase(id);
+  for (const auto& peer : decode_turns_.on_free(loop_.now())) peer.say(protocol::Vacant{});
 }
 
 Stepper::Emit StubWorker::emit_each(const std::shared_ptr<legs::LegReply>& reply,

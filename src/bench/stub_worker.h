@@ -24,6 +24,7 @@
 #include "legs/leg_server.h"
 #include "net/event_loop.h"
 #include "net/http_server.h"
+#include "policy/turns.h"
 #include "protocol/pd_messages.h"
 
 namespace pd::bench {
@@ -98,6 +99,7 @@ class StubWorker {
                           std::uint32_t count);
   Stepper::Emit emit_gathered(const std::shared_ptr<legs::LegReply>& reply, std::uint32_t next,
                               std::uint32_t count);
+  void end_decode(const protocol::AttemptId& id);
   void handle_renew(const net::HttpRequest& request, net::HttpResponse& response);
   void handle_generation(NumberedTokens::Kind kind, const net::HttpRequest& request,
                          net::HttpResponse response);
@@ -112,6 +114,7 @@ class StubWorker {
   OpenAiAnswers answers_;
   std::map<protocol::AttemptId, Prefill> prefills_;
   std::set<protocol::AttemptId> decodes_;
+  policy::Turns<legs::LegPeer> prefill_turns_, decode_turns_;
   std::deque<Queued> queue_;
   int computing_ = 0;  // of those that came as a server's
   std::uint64_t taken_ = 0, rejected_ = 0;

@@ -11,6 +11,8 @@ namespace {
 // An instance that is gone costs one refused connection of each loop in this time; a gateway is
 // back in service so soon after its instances are.
 constexpr Duration kReopenEvery = std::chrono::seconds(1);
+// The first time: most that lose one connection can have another.
+constexpr Duration kReopenSoon = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -66,16 +68,21 @@ bool InstanceChannels::can_serve() const {
 void InstanceChannels::on_open(WorkerId worker) {
   if (std::exchange(members_.at(worker).known_lost, false))
     log::info("instance {}: its channel is open again", worker.value());
+  observer_.on_open(worker);
 }
 
 void InstanceChannels::on_lost(WorkerId worker, const Error& error) {
-  reopen_later();
-  observer_.on_lost(worker, error, std::exchange(members_.at(worker).known_lost, true));
+  const bool again = std::exchange(members_.at(worker).known_lost, true);
+  reopen_in(again ? kReopenEvery : kReopenSoon);
+  observer_.on_lost(worker, error, again);
 }
 
-void InstanceChannels::reopen_later() {
-  if (timer_) return;
-  timer_ = loop_.call_at(loop_.now() + kReopenEvery, [this] { reopen(); });
+void InstanceChannels::reopen_in(Duration time) {
+  const Time at = loop_.now() + time;
+  if (timer_ && reopens_at_ <= at) return;
+  if (timer_) loop_.cancel(*timer_);
+  reopens_at_ = at;
+  timer_ = loop_.call_at(at, [this] { reopen(); });
 }
 
 void InstanceChannels::reopen() {
@@ -83,7 +90,7 @@ void InstanceChannels::reopen() {
   for (const auto& [worker, member] : members_) {
     if (!member.channel->lost()) continue;
     member.channel->open();
-    reopen_later();
+    reopen_in(kReopenEvery);
   }
 }
 

@@ -22,6 +22,7 @@ struct InstanceChannelsObserver {
   std::function<void()> on_read;
   // `again`: it had been lost before, and has not been open since.
   std::function<void(WorkerId, const Error&, bool again)> on_lost;
+  std::function<void(WorkerId)> on_open;  // also for the first time
 };
 
 class InstanceChannels {
@@ -59,7 +60,7 @@ class InstanceChannels {
   std::unique_ptr<legs::LegChannel> channel_to(WorkerId worker, const net::HttpAddress& address);
   void on_open(WorkerId worker);
   void on_lost(WorkerId worker, const Error& error);
-  void reopen_later();
+  void reopen_in(Duration time);
   void reopen();
 
   net::EventLoop& loop_;
@@ -68,6 +69,7 @@ class InstanceChannels {
   InstanceChannelsObserver observer_;
   std::map<WorkerId, Member> members_;
   std::optional<net::EventLoop::TimerId> timer_;  // while one is lost
+  Time reopens_at_{};
 };
 
 }  // namespace pd::gateway

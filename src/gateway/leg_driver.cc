@@ -22,7 +22,8 @@ policy::DecodeRoom room_of(const protocol::Room& stated) {
           .free = BlockCount(stated.blocks_free),
           .spare = BlockCount(stated.blocks_spare),
           .block_tokens = Tokens(stated.block_tokens),
-          .growth = Tokens(stated.growth_tokens)};
+          .growth = Tokens(stated.growth_tokens),
+          .hold = std::chrono::microseconds(stated.hold_us)};
 }
 
 }  // namespace
@@ -71,7 +72,12 @@ LegDriver::LegDriver(net::EventLoop& loop, net::HttpClient& http,
                  if (pump_again_) pump();
                },
            .on_lost = [this](WorkerId worker, const Error& error,
-                             bool again) { on_channel_lost(worker, error, again); }}) {}
+                             bool again) { on_channel_lost(worker, error, again); },
+           .on_open =
+               [this](WorkerId worker) {
+                 dispatcher_.on_reachable(worker);
+                 pump();
+               }}) {}
 
 LegDriver::~LegDriver() {
   if (timer_at_) loop_.cancel(timer_);
@@ -207,7 +213,8 @@ void LegDriver::begin(WorkerId worker, bool prefill, const Message& message) {
   leg.prefill = prefill;
   legs::LegChannel* channel = channels_.find(worker);
   if (channel == nullptr)
-    return fault(id, number, {ErrorCode::kUnavailable, "the instance left the group"}, false);
+    return fault(id, number, {ErrorCode::kUnavailable, "the instance left the group"},
+                 policy::Blame::kNobody);
   channel->start(message);
 }
 
@@ -271,6 +278,7 @@ LegDriver::Leg* LegDriver::find(RequestId id, LegNumber number) {
 // must not take away the leg of the next.
 void LegDriver::on_leg_frame(WorkerId worker, const protocol::LegFrame& frame) {
   pumping_ = true;
+  if (frame.leg == protocol::kNoLeg) return on_word(worker, frame.frame);
   const auto job = jobs_.find(frame.leg.request);
   if (job == jobs_.end()) return;
   const auto leg = job->second.legs.find(frame.leg.attempt);
@@ -278,11 +286,22 @@ void LegDriver::on_leg_frame(WorkerId worker, const protocol::LegFrame& frame) {
   if (leg == job->second.legs.end() || leg->second.worker != worker) return;
   if (const auto* failed = std::get_if<protocol::Fault>(&frame.frame)) {
     fault(frame.leg.request, frame.leg.attempt, {failed->code, failed->message},
-          failed->code == ErrorCode::kInternal);
+          failed->code == ErrorCode::kInternal ? policy::Blame::kBroke : policy::Blame::kNobody);
     return;
   }
   if (on_frame(frame.leg, job->second, leg->second, frame.frame)) pump_again_ = true;
   if (leg->second.concluded) job->second.legs.erase(leg);
+}
+
+// What an instance says of itself.
+void LegDriver::on_word(WorkerId worker, const protocol::Frame& frame) {
+  const Time now = loop_.now();
+  if (const auto* room = std::get_if<protocol::Room>(&frame)) {
+    dispatcher_.on_room(worker, room_of(*room), now);
+  } else if (std::holds_alternative<protocol::Vacant>(frame)) {
+    dispatcher_.on_vacant(worker);
+    pump_again_ = true;
+  }
 }
 
 bool LegDriver::on_frame(const protocol::AttemptId& attempt, Running& running, Leg& leg,
@@ -349,22 +368,25 @@ void LegDriver::on_channel_lost(WorkerId worker, const Error& error, bool again)
   else if (!again)
     log::info("instance {}: {}; its channel is opened again when it answers", worker.value(),
               error.message);
-  for (const auto& [id, number] : lost) give_up(id, number, error, true);
+  const auto how =
+      error.code == ErrorCode::kCancelled ? policy::Blame::kDiedOnReceipt : policy::Blame::kBroke;
+  for (const auto& [id, number] : lost) give_up(id, number, error, how);
+  dispatcher_.on_unreachable(worker, loop_.now());
   pump();
 }
 
-void LegDriver::fault(RequestId id, LegNumber number, const Error& error, bool worker_fault) {
+void LegDriver::fault(RequestId id, LegNumber number, const Error& error, policy::Blame blame) {
   if (const Leg* leg = find(id, number)) {
     log::warn("request {} leg {} on instance {}: {}", to_string(id), number, leg->worker.value(),
               error.message);
-    give_up(id, number, error, worker_fault);
+    give_up(id, number, error, blame);
   }
 }
 
-void LegDriver::give_up(RequestId id, LegNumber number, const Error& error, bool worker_fault) {
+void LegDriver::give_up(RequestId id, LegNumber number, const Error& error, policy::Blame blame) {
   counters_.faults.add();
   jobs_.at(id).legs.erase(number);
-  dispatcher_.on_fault(id, number, error, worker_fault, loop_.now());
+  dispatcher_.on_fault(id, number, error, blame, loop_.now());
   pump_again_ = true;
 }
 

@@ -107,12 +107,13 @@ class LegDriver {
   void begin(WorkerId worker, bool prefill, const Message& message);
   void on_leg_frame(WorkerId worker, const protocol::LegFrame& frame);
   // False: nothing that the dispatcher would act upon has changed.
+  void on_word(WorkerId worker, const protocol::Frame& frame);
   bool on_frame(const protocol::AttemptId& attempt, Running& running, Leg& leg,
                 const protocol::Frame& frame);
   void on_channel_lost(WorkerId worker, const Error& error, bool again);
-  void fault(RequestId id, policy::LegNumber number, const Error& error, bool worker_fault);
+  void fault(RequestId id, policy::LegNumber number, const Error& error, policy::Blame blame);
   // The same without a word: one line tells of all legs of a channel.
-  void give_up(RequestId id, policy::LegNumber number, const Error& error, bool worker_fault);
+  void give_up(RequestId id, policy::LegNumber number, const Error& error, policy::Blame blame);
   Leg* find(RequestId id, policy::LegNumber number);
   std::uint32_t time_left_ms(const Job& job) const;
 

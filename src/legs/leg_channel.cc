@@ -67,7 +67,7 @@ void LegChannel::open() {
   };
   handlers.on_data = [this](std::string_view bytes) { on_bytes(bytes); };
   handlers.on_end = [this](const Status& status) {
-    lose(status ? Error{ErrorCode::kUnavailable,
+    lose(status ? Error{ErrorCode::kCancelled,
                         fmt::format("{} closed the channel", net::to_string(address_))}
                 : status.error());
   };

@@ -19,8 +19,9 @@ struct LegChannelObserver {
   std::function<void()> on_read;                            // after the frames of one read
   std::function<void()> on_open;  // each time that it has been opened; may be empty
   // It broke, or could not be opened: every leg that was begun on it is over. The next start() or
-  // open() opens it anew. kUnavailable; kIncompatible: the instance does not speak kLegProtocol;
-  // kCorrupt: it sent what is no frame.
+  // open() opens it anew. kCancelled: it was open and its other end closed it, as one does that
+  // dies; kUnavailable: it fell silent, or could not be opened; kIncompatible: the instance does
+  // not speak kLegProtocol; kCorrupt: it sent what is no frame.
   std::function<void(const Error&)> on_lost;
 };
 

@@ -31,7 +31,7 @@ struct ServerChannel : std::enable_shared_from_this<ServerChannel> {
   // `append_frame` adds it behind the leg that it is of.
   template <typename AppendFrame>
   void say(const AttemptId& leg, AppendFrame append_frame) {
-    if (!legs.contains(leg)) return;
+    if (leg != protocol::kNoLeg && !legs.contains(leg)) return;
     bytes.clear();
     protocol::append_leg(bytes, leg);
     append_frame(bytes);
@@ -90,6 +90,12 @@ void ServerChannel::on_close() {
 }
 
 }  // namespace detail
+
+void LegPeer::say(const protocol::Frame& frame) const {
+  if (const auto channel = channel_.lock(); channel && channel->stream.open())
+    channel->say(protocol::kNoLeg,
+                 [&frame](std::string& out) { protocol::append_frame(out, frame); });
+}
 
 LegReply::LegReply(std::shared_ptr<detail::ServerChannel> channel, const AttemptId& leg)
     : channel_(std::move(channel)), leg_(leg) {}

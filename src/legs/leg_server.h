@@ -20,6 +20,20 @@ struct ServerChannel;
 // legs, and the largest frame (protocol::kFrameBytesMax).
 inline constexpr Bytes kChannelUnsentMax{32 * 1024 * 1024};
 
+// Whoever opened a channel: a loop of a gateway, or the controller. Keeps nothing alive.
+class LegPeer {
+ public:
+  explicit LegPeer(const std::shared_ptr<detail::ServerChannel>& channel) : channel_(channel) {}
+  // Of no leg; into the void when its channel has closed.
+  void say(const protocol::Frame& frame) const;
+  bool operator==(const LegPeer& other) const {
+    return !channel_.owner_before(other.channel_) && !other.channel_.owner_before(channel_);
+  }
+
+ private:
+  std::weak_ptr<detail::ServerChannel> channel_;
+};
+
 // What one leg says. Frames that are sent in one turn of the loop leave together with those of all
 // other legs of the channel. A reply that goes without an end was forgotten: the leg ends as a
 // fault.
@@ -41,6 +55,7 @@ class LegReply {
   // read any more.
   void on_close(std::function<void()> work);
   bool open() const;
+  LegPeer peer() const { return LegPeer(channel_); }
 
  private:
   std::shared_ptr<detail::ServerChannel> channel_;

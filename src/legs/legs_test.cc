@@ -123,6 +123,35 @@ TEST_F(LegsTest, LegsOfBothKindsShareOneConnection) {
   EXPECT_EQ(http_.connections_opened(), 1U);
 }
 
+TEST_F(LegsTest, AnInstanceSaysWhatIsOfNoLegToWhoeverAskedIt) {
+  std::optional<LegPeer> peer;
+  {
+    LegChannel channel = channel_to(server_->port());
+    channel.start(prefill(1));
+    channel.start(prefill(2));
+    on_leg_ = [this] {
+      if (prefills_.size() == 2) loop_.stop();
+    };
+    run(0);
+    peer = prefills_[0].second.peer();
+    EXPECT_EQ(*peer, prefills_[1].second.peer()) << "both came from there";
+    for (auto& [request, reply] : prefills_) reply.finish(protocol::Rejected{});
+    prefills_.clear();
+    run(2);
+    peer->say(protocol::Vacant{});  // none of its legs runs any more
+    run(3);
+    EXPECT_EQ(frames_[2].leg, protocol::kNoLeg);
+    EXPECT_EQ(frames_[2].frame, protocol::Frame(protocol::Vacant{}));
+    LegChannel other = channel_to(server_->port());
+    other.start(prefill(3));
+    on_leg_ = [this] { loop_.stop(); };
+    run(0);
+    EXPECT_FALSE(*peer == prefills_[0].second.peer());
+  }
+  run_for(20ms);
+  peer->say(protocol::Vacant{});  // into the void
+}
+
 TEST_F(LegsTest, FramesOfOneTurnComeInOneRead) {
   LegChannel channel = channel_to(server_->port());
   channel.start(prefill(1));
@@ -192,7 +221,7 @@ TEST_F(LegsTest, AnInstanceThatDiesIsReportedAndItsSuccessorIsConnectedTo) {
   on_leg_ = [this] { server_.reset(); };
   run(0);
   ASSERT_TRUE(lost_);
-  EXPECT_EQ(lost_->code, ErrorCode::kUnavailable);
+  EXPECT_EQ(lost_->code, ErrorCode::kCancelled);
   lost_.reset();
   open_server(port);
   on_leg_ = [this] { prefills_.back().second.finish(protocol::Evicted{}); };

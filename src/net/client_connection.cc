@@ -302,9 +302,12 @@ void ClientConnection::on_end_of_stream(int error_number) {
     return owner_.idle_closed(*this);
   }
   if (phase_ == Phase::kUpgraded && call_) {
-    return fail(unavailable(fmt::format("{} closed the connection{}{}", to_string(address_),
-                                        error_number != 0 ? ": " : "",
-                                        error_number != 0 ? std::strerror(error_number) : "")));
+    if (error_number == ETIMEDOUT)
+      return fail(unavailable(fmt::format("{} answers no more", to_string(address_))));
+    return fail(
+        {ErrorCode::kCancelled, fmt::format("{} closed the connection{}{}", to_string(address_),
+                                            error_number != 0 ? ": " : "",
+                                            error_number != 0 ? std::strerror(error_number) : "")});
   }
   if (phase_ != Phase::kBusy || !call_ || !parser_) return;
   if (error_number == 0 && parser_->finish() == ResponseParser::Event::kEnd) {

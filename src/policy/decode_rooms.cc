@@ -128,6 +128,19 @@ std::optional<std::int64_t> DecodeRooms::room_for(const WorkerPool& pool,
   return sum;
 }
 
+double DecodeRooms::freed_within(const WorkerPool& pool, Duration time, Duration known_for,
+                                 Time now) const {
+  double sum = 0;
+  for (const WorkerId worker : pool.workers()) {
+    const auto it = states_.find(worker);
+    if (!pool.works(worker) || it == states_.end() || !it->second.stated) continue;
+    const DecodeRoom& stated = *it->second.stated;
+    if (stated.hold <= Duration{} || now - it->second.stated_at >= known_for) continue;
+    sum += static_cast<double>(stated.requests) * (to_seconds(time) / to_seconds(stated.hold));
+  }
+  return sum;
+}
+
 std::optional<Time> DecodeRooms::next_older(Duration than, Time now) const {
   std::optional<Time> next;
   for (const auto& [worker, state] : states_) {

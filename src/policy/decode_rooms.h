@@ -22,6 +22,7 @@ struct DecodeRoom {
   BlockCount spare;           // free, less what its requests are expected to grow by (G15)
   Tokens block_tokens{1};     // of one block
   Tokens growth;              // output expected of a request that begins
+  Duration hold{};            // of a place by a request; 0: none has ended yet
 };
 
 // What a request would take of a D.
@@ -63,6 +64,9 @@ class DecodeRooms {
   std::optional<std::int64_t> room_for(const WorkerPool& pool, const DecodeDemand& demand,
                                        Duration known_for, Time now) const;
   std::optional<Time> next_older(Duration than, Time now) const;
+  // Places, whoever holds them, that become free within `time` at the D's that have said so for
+  // `known_for`.
+  double freed_within(const WorkerPool& pool, Duration time, Duration known_for, Time now) const;
 
  private:
   enum class Fit : std::uint8_t { kYes, kTight, kNo };

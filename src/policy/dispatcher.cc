@@ -93,7 +93,8 @@ void Dispatcher::on_topology(const std::vector<Member>& members, Time now) {
 
 void Dispatcher::fail_worker(WorkerId worker, const Error& fault, Time now) {
   for (const Renew::Held& held : links_.held(worker)) {
-    with(held.request, now, [&](RequestLife& life) { life.on_fault(held.leg, fault, true); });
+    with(held.request, now,
+         [&](RequestLife& life) { life.on_fault(held.leg, fault, Blame::kBroke); });
   }
 }
 
@@ -105,8 +106,17 @@ void Dispatcher::worker_faulted(WorkerId worker, Time now) {
 
 void Dispatcher::note_deaf(WorkerId worker, Time now) {
   const Role role = role_of(worker);
-  if (prefills(role) && !prefill_vacancy_.deaf) prefill_vacancy_.deaf = now;
-  if (decodes(role) && !decode_vacancy_.deaf) decode_vacancy_.deaf = now;
+  const auto note = [now](Vacancy& vacancy, const WorkerPool& pool) {
+    if (!vacancy.deaf && !pool.any_works()) vacancy.deaf = now;
+  };
+  if (prefills(role)) note(prefill_vacancy_, prefill_);
+  if (decodes(role)) note(decode_vacancy_, decode_);
+}
+
+void Dispatcher::wait_anew(Vacancy& vacancy, const WorkerPool& pool, Time now) {
+  if (!vacancy.deaf) return;
+  vacancy.deaf = now;
+  if (pool.any_works()) vacancy.deaf.reset();
 }
 
 void Dispatcher::worker_answered(WorkerId worker) {
@@ -131,7 +141,8 @@ void Dispatcher::submit(Submission submission, Time now) {
   for (Vacancy* vacancy : {&prefill_vacancy_, &decode_vacancy_}) {
     if (vacancy->empty && *vacancy->empty == Time{}) vacancy->empty = now;
   }
-  if (wait_prefill_.empty()) prefill_vacancy_.deaf.reset();  // what was long ago says nothing
+  if (wait_prefill_.empty()) wait_anew(prefill_vacancy_, prefill_, now);
+  if (wait_prefill_.empty() && wait_decode_.empty()) wait_anew(decode_vacancy_, decode_, now);
   file(id, it->second);
 }
 
@@ -272,17 +283,16 @@ void Dispatcher::end_overdue(Time now) {
     const auto at = vacancy.ends(options_.empty_patience);
     return at && *at <= now;
   };
-  while (passed(prefill_vacancy_) && !wait_prefill_.empty()) {
+  while ((passed(prefill_vacancy_) || passed(decode_vacancy_)) && !wait_prefill_.empty()) {
     auto first = wait_prefill_.next_again();
     if (!first) first = wait_prefill_.next_charged();
     end(first ? *first : *wait_prefill_.next(), RequestEnd::Why::kNoWorker);
   }
   while (passed(decode_vacancy_) && !wait_decode_.empty())
     end(wait_decode_.begin()->second, RequestEnd::Why::kNoWorker);
-  const bool nobody = prefill_vacancy_.empty || prefill_vacancy_.deaf;
   for (auto late = wait_prefill_.first_overdue(); late && late->first <= now;
        late = wait_prefill_.first_overdue())
-    end(late->second, nobody ? RequestEnd::Why::kNoWorker : RequestEnd::Why::kBusy);
+    end(late->second, nobody_serves() ? RequestEnd::Why::kNoWorker : RequestEnd::Why::kBusy);
 }
 
 void Dispatcher::check_links(Time now) {
@@ -305,7 +315,11 @@ std::optional<Time> Dispatcher::next_deadline() {
   if (!wait_prefill_.empty()) {
     keep_earliest(next, prefill_.next_unblock(polled_at_));
     keep_earliest(next, prefill_vacancy_.ends(options_.empty_patience));
-    if (held_back_) keep_earliest(next, rooms_.next_older(options_.decode_patience, polled_at_));
+    keep_earliest(next, decode_vacancy_.ends(options_.empty_patience));
+    if (held_back_) {
+      keep_earliest(next, rooms_.next_older(options_.decode_patience, polled_at_));
+      keep_earliest(next, decode_.next_unblock(polled_at_));
+    }
     if (budget_spent_) keep_earliest(next, retries_.next(polled_at_));
   }
   if (!wait_decode_.empty()) {
@@ -324,9 +338,15 @@ Duration Dispatcher::expected_wait(Time now) {
 
 Duration Dispatcher::wait_for_place(Time now) const {
   constexpr Duration kUnmeasured = std::chrono::milliseconds(50);
-  Duration every = prefill_turnover_.freed_every(now).value_or(kUnmeasured);
+  // Before any has ended, one that has lasted so long is expected to last as long again.
+  const PlaceTurnover& held = prefill_turnover_;
+  Duration every = held.freed_every(now).value_or(
+      std::max(kUnmeasured, held.age(now) / std::max(held.held(), 1)));
   if (held_back_) every = std::max(every, decode_turnover_.freed_every(now).value_or(every));
-  return every * static_cast<std::int64_t>(wait_prefill_.served_by_then(now, every) + 1);
+  const Duration in_line =
+      every * static_cast<std::int64_t>(wait_prefill_.served_by_then(now, every) + 1);
+  // What the P's themselves have said last, of places that others hold, too.
+  return std::max(in_line, prefill_.soonest(now) - now);
 }
 
 }  // namespace pd::policy

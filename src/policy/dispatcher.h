@@ -127,12 +127,18 @@ class Dispatcher {
   void on_joined(RequestId request, LegNumber leg, Time now);
   void on_released(RequestId request, LegNumber leg, bool pulled, Time now);
   void on_evicted(RequestId request, LegNumber leg, Time now);
-  // The leg broke. `worker_fault`: the worker is to blame (connection lost, internal error), not
-  // the request.
-  void on_fault(RequestId request, LegNumber leg, const Error& fault, bool worker_fault, Time now);
+  // The leg broke; `blame`: what that says of its worker.
+  void on_fault(RequestId request, LegNumber leg, const Error& fault, Blame blame, Time now);
+
+  // The way to the worker is lost, or cannot be opened; it is open again. Its legs are told of one
+  // by one.
+  void on_unreachable(WorkerId worker, Time now);
+  void on_reachable(WorkerId worker);
 
   // What P measured of its own work, before its first token.
   void on_prefill_measured(Tokens computed, Duration took) { whole_.on_prefilled(computed, took); }
+  // The worker rejected a leg before, and a place has become free there.
+  void on_vacant(WorkerId worker);
   // What a D says of its memory; before the answer that it came with.
   void on_room(WorkerId worker, const DecodeRoom& room, Time now);
 
@@ -183,9 +189,10 @@ class Dispatcher {
   // Since when a role has nobody to serve it; none: it has.
   struct Vacancy {
     std::optional<Time> empty;  // no member of that role admits; Time{}: since before any request
-    std::optional<Time> deaf;   // members were asked, and none has answered since
+    std::optional<Time> deaf;   // members failed or fell silent, none of them works
     // When requests are told, told that nothing changes; nullopt: not in sight.
     std::optional<Time> ends(Duration patience) const;
+    bool unserved() const { return empty || deaf; }
   };
   using WaitKey = std::pair<Time, std::uint64_t>;  // deadline, then order of arrival
 
@@ -201,6 +208,9 @@ class Dispatcher {
                  const std::optional<RequestLife::Leg>& held, Role role, Time now);
   void worker_faulted(WorkerId worker, Time now);
   void note_deaf(WorkerId worker, Time now);
+  // Nobody has waited: what was long ago says nothing.
+  static void wait_anew(Vacancy& vacancy, const WorkerPool& pool, Time now);
+  bool nobody_serves() const { return prefill_vacancy_.unserved() || decode_vacancy_.unserved(); }
   void worker_answered(WorkerId worker);
   void fail_worker(WorkerId worker, const Error& fault, Time now);
   void place_prefills(Time now);

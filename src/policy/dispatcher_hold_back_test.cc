@@ -130,11 +130,70 @@ TEST_F(HoldBackTest, WhatNeedsNoDIsNotHeldBack) {
   EXPECT_EQ(polled<SendPrefill>().size(), 2u);
 }
 
-// Whether there is anybody is another question, with another answer (503).
-TEST_F(HoldBackTest, WithoutADThatWorksNothingIsKnown) {
+// Its stream would begin and go no further.
+TEST_F(HoldBackTest, WithoutADNothingIsPrefilledAndTheyAreToldThatNobodyIsThere) {
   use({}, {{kP, Role::kPrefill, 8, 0, true}});
   submit_streams(3);
+  EXPECT_TRUE(polled<SendPrefill>().empty());
+  now_ += seconds(10);
+  const auto ended = polled<Finish>();
+  ASSERT_EQ(ended.size(), 3u);
+  for (const auto& finish : ended) EXPECT_EQ(finish.end.why, RequestEnd::Why::kNoWorker);
+  // Who has more time is told as soon as it is sure.
+  submit_streams(1, seconds(300));
+  const Time start = now_;
+  while (polled<Finish>().empty() && now_ < start + seconds(100))
+    now_ = *dispatcher_.next_deadline();
+  EXPECT_LE(now_ - start, DispatcherOptions{}.empty_patience);
+}
+
+TEST_F(HoldBackTest, WithoutADThatCanBeReachedEither) {
+  use_places(4);
+  dispatcher_.on_unreachable(kD, now_);
+  submit_streams(3);
+  EXPECT_TRUE(polled<SendPrefill>().empty());
+  dispatcher_.on_reachable(kD);
   EXPECT_EQ(polled<SendPrefill>().size(), 3u);
+}
+
+TEST_F(HoldBackTest, WhetherADThatFailedWorksAgainOneFindsOut) {
+  use_places(4);
+  submit_streams(1);
+  prefill(polled<SendPrefill>().at(0));
+  const auto d = polled<SendDecode>();
+  dispatcher_.on_fault(d.at(0).request, d[0].leg, {ErrorCode::kInternal, "failed"}, Blame::kBroke,
+                       now_);
+  dispatcher_.cancel(d[0].request, now_);
+  submit_streams(3);
+  EXPECT_TRUE(polled<SendPrefill>().empty());
+  now_ = *dispatcher_.next_deadline();
+  const auto one = polled<SendPrefill>();
+  ASSERT_EQ(one.size(), 1u);
+  prefill(one[0]);
+  EXPECT_EQ(run_placed().size(), 3u);
+}
+
+// G14: a gateway that holds no place, before D's that others keep full.
+TEST_F(HoldBackTest, WhereOthersHoldAllPlacesOneAtATimeTriesForTheNextThatIsFree) {
+  use_places(2);
+  const auto full = [&](Duration hold) {
+    dispatcher_.on_room(kD,
+                        {.requests = 2,
+                         .places = 0,
+                         .free = BlockCount(100),
+                         .spare = BlockCount(100),
+                         .block_tokens = Tokens(16),
+                         .growth = Tokens(6),
+                         .hold = hold},
+                        now_);
+  };
+  full({});
+  submit_streams(3);
+  EXPECT_TRUE(polled<SendPrefill>().empty()) << "nothing has ended there yet";
+  full(seconds(60));
+  EXPECT_TRUE(polled<SendPrefill>().empty()) << "not within its patience";
+  full(seconds(1));
+  EXPECT_EQ(polled<SendPrefill>().size(), 1u);
 }
 
 TEST_F(HoldBackTest, StreamsOfADeadDTakeTheRoomOfTheOthers) {

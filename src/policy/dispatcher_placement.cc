@@ -59,15 +59,21 @@ DecodeDemand Dispatcher::demand_of(const Request& request) {
 }
 
 // G15: whether some D is expected to have a place for it by the time that it has waited
-// `decode_patience` for one. Before any request has ended on a D, nothing is expected to.
+// `decode_patience` for one. Before any request has ended on a D, nothing is expected to. Of the
+// places that others hold it may have one: the D's tell whom they have rejected when one is free.
 bool Dispatcher::decode_in_time(const Request& request, Time now) const {
   if (request.asked.output_max <= Tokens(request.life.emitted() + 1)) return true;  // needs none
   const auto room = rooms_.room_for(decode_, demand_of(request), options_.decode_patience, now);
-  if (!room || awaiting_decode_ < *room) return true;
-  const auto hold = decode_turnover_.hold(now);
-  if (!hold) return false;
+  // Nobody that works: one at a time finds out whether those that failed do again.
+  if (!room) return awaiting_decode_ == 0 && decode_.any_free(now);
+  if (awaiting_decode_ < *room) return true;
   const Duration bound =
       options_.decode_patience + first_token_.at_most(request.asked.prompt.value());
+  if (awaiting_decode_ == 0 &&
+      rooms_.freed_within(decode_, bound, options_.decode_patience, now) >= 1)
+    return true;
+  const auto hold = decode_turnover_.hold(now);
+  if (!hold) return false;
   const double freed = decode_turnover_.held() * (to_seconds(bound) / to_seconds(*hold));
   return awaiting_decode_ + 1 <= static_cast<double>(*room) + freed;
 }

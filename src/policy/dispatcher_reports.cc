@@ -65,7 +65,7 @@ bool Dispatcher::on_tokens(RequestId id, LegNumber leg, std::uint32_t index, std
 }
 
 void Dispatcher::on_prefilled(RequestId request, LegNumber leg, Time now) {
-  if (wait_decode_.empty()) decode_vacancy_.deaf.reset();
+  if (wait_decode_.empty()) wait_anew(decode_vacancy_, decode_, now);
   with(request, now, [&](RequestLife& life) { life.on_prefilled(leg); });
 }
 
@@ -88,14 +88,26 @@ void Dispatcher::on_evicted(RequestId request, LegNumber leg, Time now) {
   with(request, now, [&](RequestLife& life) { life.on_evicted(leg); });
 }
 
-void Dispatcher::on_fault(RequestId request, LegNumber leg, const Error& fault, bool worker_fault,
+void Dispatcher::on_fault(RequestId request, LegNumber leg, const Error& fault, Blame blame,
                           Time now) {
   std::optional<WorkerId> worker;
   with(request, now, [&](RequestLife& life) {
     worker = life.worker_of(leg);
-    life.on_fault(leg, fault, worker_fault);
+    life.on_fault(leg, fault, blame);
   });
-  if (worker && worker_fault) worker_faulted(*worker, now);
+  if (worker && blame != Blame::kNobody) worker_faulted(*worker, now);
+}
+
+void Dispatcher::on_unreachable(WorkerId worker, Time now) {
+  prefill_.on_silent(worker);
+  decode_.on_silent(worker);
+  note_deaf(worker, now);
+}
+
+void Dispatcher::on_reachable(WorkerId worker) {
+  prefill_.on_answered(worker);
+  decode_.on_answered(worker);
+  worker_answered(worker);
 }
 
 // A leg that is accepted, rejected or given up is on its way no more.
@@ -125,6 +137,12 @@ void Dispatcher::note_awaiting_decode(Request& request) {
       (phase == RequestPhase::kPrefilling && more) || phase == RequestPhase::kWaitingDecode;
   awaiting_decode_ += static_cast<int>(awaits) - static_cast<int>(request.awaits_decode);
   request.awaits_decode = awaits;
+}
+
+void Dispatcher::on_vacant(WorkerId worker) {
+  prefill_.on_vacant(worker);
+  decode_.on_vacant(worker);
+  worker_answered(worker);
 }
 
 void Dispatcher::on_room(WorkerId worker, const DecodeRoom& room, Time now) {

@@ -63,7 +63,7 @@ TEST_F(RetriesTest, FirstEvictionsAreFreeAndFurtherOnesAreATenthOfTheTraffic) {
   EXPECT_EQ(static_cast<double>(decoding.size()), RetryBudgetOptions{}.burst);
   // One whose instance dies is not behind those.
   dispatcher_.on_fault(decoding[0].request, decoding[0].leg, {ErrorCode::kUnavailable, "gone"},
-                       true, now_);
+                       Blame::kBroke, now_);
   EXPECT_EQ(polled<SendPrefill>().size(), 1u);
   // New requests are not, either, and each tenth brings one of them back.
   const auto before = dispatcher_.waiting();

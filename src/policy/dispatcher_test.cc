@@ -348,15 +348,16 @@ TEST_F(DispatcherTest, NoWorkerForLongIsToldSo) {
 // Answers every leg with a fault of its worker until `until`; the end, if one comes.
 std::optional<RequestEnd> refuse_all(Dispatcher& dispatcher, Time& now, Time until, int& asked) {
   while (now < until) {
-    for (const auto& action : dispatcher.poll(now)) {
+    const auto actions = dispatcher.poll(now);
+    for (const auto& action : actions) {
       if (const auto* finish = std::get_if<Finish>(&action)) return finish->end;
       if (const auto* leg = std::get_if<SendPrefill>(&action)) {
         ++asked;
-        dispatcher.on_fault(leg->request, leg->leg, {ErrorCode::kUnavailable, "refused"}, true,
-                            now);
+        dispatcher.on_fault(leg->request, leg->leg, {ErrorCode::kUnavailable, "refused"},
+                            Blame::kBroke, now);
       }
     }
-    now = std::max(now, *dispatcher.next_deadline());
+    if (actions.empty()) now = std::max(now, *dispatcher.next_deadline());
   }
   return std::nullopt;
 }
@@ -371,6 +372,52 @@ TEST_F(DispatcherTest, AGroupThatNobodyAnswersForIsSaidToHaveNoWorker) {
   EXPECT_EQ(now_ - start, DispatcherOptions{}.empty_patience);
   EXPECT_GT(asked, 8);
   EXPECT_LT(asked, 40) << "asked ever less often";
+}
+
+// G9: 503 is for when nobody is there; that one of them is gone does not make the others' "busy"
+// it.
+TEST_F(DispatcherTest, OneDeadInstanceAmongBusyOnesIsNoLackOfWorkers) {
+  dispatcher_.on_unreachable(kP0, now_);
+  submit(1, seconds(2));
+  const auto sent = polled<SendPrefill>();
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(sent[0].worker, kP1);
+  dispatcher_.on_rejected(sent[0].request, sent[0].leg, seconds(10), now_);
+  now_ += seconds(2);
+  dispatcher_.on_unreachable(kP0, now_);  // tried again, in vain
+  const auto ended = polled<Finish>();
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended[0].end.why, RequestEnd::Why::kBusy);
+}
+
+TEST_F(DispatcherTest, WhoCannotBeReachedIsAskedWhenItCanBeAgain) {
+  dispatcher_.on_unreachable(kP0, now_);
+  dispatcher_.on_unreachable(kP1, now_);
+  submit(1, seconds(2));
+  EXPECT_TRUE(polled<SendPrefill>().empty());
+  dispatcher_.on_reachable(kP1);
+  const auto sent = polled<SendPrefill>();
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(sent[0].worker, kP1);
+}
+
+// Not its hint, but its word that a place is free.
+TEST_F(DispatcherTest, WhoSaysThatAPlaceIsFreeIsAskedAtOnce) {
+  submit(1, seconds(60));
+  for (int i = 0; i < 2; ++i) {
+    const auto sent = polled<SendPrefill>();
+    ASSERT_EQ(sent.size(), 1u);
+    dispatcher_.on_rejected(sent[0].request, sent[0].leg, seconds(2), now_);
+  }
+  now_ += milliseconds(1);
+  EXPECT_TRUE(polled<SendPrefill>().empty());
+  dispatcher_.on_vacant(kP1);
+  const auto sent = polled<SendPrefill>();
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(sent[0].worker, kP1);
+  // Somebody else was faster: it waits for the next word, or the hint.
+  dispatcher_.on_rejected(sent[0].request, sent[0].leg, seconds(2), now_);
+  EXPECT_TRUE(polled<SendPrefill>().empty());
 }
 
 TEST_F(DispatcherTest, AnOldSilenceIsNotHeldAgainstALaterRequest) {

@@ -172,5 +172,39 @@ TEST(ExpectedWait, WhereOnePromptTakesLong) {
                 3);
 }
 
+TEST(ExpectedWait, OfAFirstPromptThatLastsIsNotAMoment) {
+  const Duration hold = seconds(20);
+  Service service({.prefills = 1, .slots = 1, .hold = hold, .limit = seconds(1)}, 1);
+  const Time start = service.now();
+  std::vector<Duration> told;
+  service.at(start, [&] { service.ask([](bool, Duration) {}); });
+  for (int i = 1; i < 6; ++i) {
+    service.at(start + seconds(i), [&] {
+      service.ask([&](bool served, Duration wait) {
+        EXPECT_FALSE(served);
+        told.push_back(wait);
+      });
+    });
+  }
+  service.run();
+  ASSERT_EQ(told.size(), 5u);
+  for (std::size_t i = 0; i < told.size(); ++i) EXPECT_GE(told[i], seconds(1 + i)) << i;
+}
+
+// The places are others': only the P's themselves know when one of them is free.
+class ForeignPlacesTest : public DispatcherFixture {};
+
+TEST_F(ForeignPlacesTest, TheWaitIsWhatThePsHaveSaid) {
+  use({}, {{WorkerId(1), Role::kPrefill, 1, 0, true}, {WorkerId(2), Role::kPrefill, 1, 0, true}});
+  submit(1, seconds(60));
+  for (const Duration hint : {seconds(4), seconds(3)}) {
+    const auto sent = polled<SendPrefill>();
+    ASSERT_EQ(sent.size(), 1u);
+    dispatcher_.on_rejected(sent[0].request, sent[0].leg, hint, now_);
+  }
+  dispatcher_.poll(now_);
+  EXPECT_EQ(dispatcher_.expected_wait(now_), seconds(3));
+}
+
 }  // namespace
 }  // namespace pd::policy

@@ -32,6 +32,8 @@ class PlaceTurnover {
     if (!mean_) return std::nullopt;
     return std::max(*mean_, mean_age(now));
   }
+  // How long those that hold a place have had it.
+  Duration age(Time now) const { return mean_age(now); }
   // Until the next one becomes free; nullopt: not known.
   std::optional<Duration> freed_every(Time now) const {
     const auto holds = hold(now);

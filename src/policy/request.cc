@@ -84,7 +84,8 @@ bool RequestLife::on_tokens(LegNumber leg, std::uint32_t index, std::uint32_t co
   if (!from_prefill && !from_decode) return false;
   if (index != emitted_) {
     on_accepted(leg);  // it works on it, whatever it has said
-    on_fault(leg, Error{ErrorCode::kInternal, "worker sent output tokens out of order"}, true);
+    on_fault(leg, Error{ErrorCode::kInternal, "worker sent output tokens out of order"},
+             Blame::kBroke);
     return false;
   }
   emitted_ += count;
@@ -126,19 +127,22 @@ void RequestLife::on_evicted(LegNumber leg) {
   restart(++evictions_ > 1);
 }
 
-void RequestLife::on_fault(LegNumber leg, const Error& fault, bool broke) {
+void RequestLife::on_fault(LegNumber leg, const Error& fault, Blame blame) {
   if (hedge_ && (holds(hedge_, leg) || holds(prefill_, leg)))
-    return on_hedged_fault(leg, fault, broke);
+    return on_hedged_fault(leg, fault, blame);
   const bool on_prefill = holds(prefill_, leg);
   if (!on_prefill && !holds(decode_, leg)) return;
   std::optional<Leg>& held = on_prefill ? prefill_ : decode_;
   const Leg over = *held;
   held.reset();
   if (on_prefill && phase_ == RequestPhase::kDecoding) return;  // D has the KV already
+  const bool broke = blame != Blame::kNobody;
   if (blames_request(fault)) {
     refused(fault);
   } else if (over.accepted && broke) {
     if (const auto again = crashed_again(over.worker, fault)) restart(*again);
+  } else if (blame == Blame::kDiedOnReceipt && !crashed_again(over.worker, fault)) {
+    return;
   } else if (prefill_ && !over.accepted) {
     // It never joined D, and P still holds the KV.
     if (broke || placed_again()) phase_ = RequestPhase::kWaitingDecode;
@@ -163,12 +167,13 @@ void RequestLife::on_denied(LegNumber leg) {
 }
 
 // One of two that compute the same: the other goes on, unless the fault says that it should not.
-void RequestLife::on_hedged_fault(LegNumber leg, const Error& fault, bool broke) {
+void RequestLife::on_hedged_fault(LegNumber leg, const Error& fault, Blame blame) {
   if (holds(prefill_, leg)) std::swap(prefill_, hedge_);
   const Leg over = *hedge_;
   hedge_.reset();
   if (blames_request(fault)) return refused(fault);
-  if (over.accepted && broke) crashed_again(over.worker, fault);
+  if (blame == Blame::kDiedOnReceipt || (over.accepted && blame == Blame::kBroke))
+    crashed_again(over.worker, fault);
 }
 
 void RequestLife::refused(const Error& fault) {

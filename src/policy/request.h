@@ -60,6 +60,13 @@ struct RequestLimits {
   int restarts_max = 8;
 };
 
+// How a leg's end leaves its worker.
+enum class Blame : std::uint8_t {
+  kNobody,         // the worker is well
+  kBroke,          // gone, silent, or failed inside
+  kDiedOnReceipt,  // gone, and the leg had been sent to it: it may be the cause
+};
+
 // What the dispatcher must do.
 struct CancelLeg {
   LegNumber leg = 0;
@@ -113,11 +120,11 @@ class RequestLife {
   void on_released(LegNumber leg, bool pulled);
   void on_evicted(LegNumber leg);
   // The leg is over without more to come. A fault that blames the request (invalid, unsupported,
-  // too large, too late) ends it; any other costs a restart. `broke`: the worker is gone, silent or
-  // failed inside. That is a crash if it had accepted the leg. If it had not, it costs nothing; who
-  // places the next one sees to it that such workers are asked ever less often, and that the time
-  // for it ends. A P whose KV D has may do what it likes.
-  void on_fault(LegNumber leg, const Error& fault, bool broke);
+  // too large, too late) ends it; any other costs a restart. A worker that broke has crashed if it
+  // had accepted the leg, or may have died of it. If not, it costs nothing; who places the next one
+  // sees to it that such workers are asked ever less often, and that the time for it ends. A P
+  // whose KV D has may do what it likes.
+  void on_fault(LegNumber leg, const Error& fault, Blame blame);
   // The worker lives and holds no such leg: it has given it up unheard, or was never reached by it.
   // The first that it had accepted costs no more than a crash does; one that it had not, nothing.
   void on_denied(LegNumber leg);
@@ -140,7 +147,7 @@ class RequestLife {
   // Counts a crash: whether the worker had crashed under it before; nullopt: it has ended.
   std::optional<bool> crashed_again(WorkerId worker, const Error& fault);
   void refused(const Error& fault);
-  void on_hedged_fault(LegNumber leg, const Error& fault, bool broke);
+  void on_hedged_fault(LegNumber leg, const Error& fault, Blame blame);
 
   RequestLimits limits_;
   RequestPhase phase_ = RequestPhase::kWaitingPrefill;

@@ -89,13 +89,13 @@ TEST(RequestLife, OfTwoPrefillsOneMayFailAndTheOtherGoesOn) {
   for (const bool second_fails : {false, true}) {
     LegNumber legs[2] = {};
     RequestLife life = hedged(&legs[0], &legs[1]);
-    life.on_fault(legs[second_fails ? 1 : 0], kGone, true);
+    life.on_fault(legs[second_fails ? 1 : 0], kGone, Blame::kBroke);
     EXPECT_EQ(life.phase(), RequestPhase::kPrefilling);
     EXPECT_EQ(life.crashes(), 1);
     EXPECT_EQ(life.restarts(), 0);
     EXPECT_FALSE(life.hedge_leg());
     EXPECT_EQ(life.prefill_leg()->number, legs[second_fails ? 0 : 1]);
-    life.on_fault(legs[second_fails ? 0 : 1], kGone, false);
+    life.on_fault(legs[second_fails ? 0 : 1], kGone, Blame::kNobody);
     EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill) << "now nobody computes it";
     EXPECT_TRUE(life.take_cancelled().empty());
   }
@@ -123,14 +123,14 @@ TEST(RequestLife, TheEndCancelsBothPrefills) {
 TEST(RequestLife, AHedgeCannotOutliveAPoisonedOrRefusedRequest) {
   LegNumber legs[2] = {};
   RequestLife refused = hedged(&legs[0], &legs[1]);
-  refused.on_fault(legs[1], {ErrorCode::kInvalidArgument, "bad"}, false);
+  refused.on_fault(legs[1], {ErrorCode::kInvalidArgument, "bad"}, Blame::kNobody);
   EXPECT_TRUE(refused.done());
   EXPECT_EQ(refused.take_cancelled().size(), 1u);
   RequestLife poisoned{RequestLimits{.crashes_to_poison = 1}};
   legs[0] = poisoned.place_prefill(kP);
   poisoned.on_accepted(legs[0]);
   legs[1] = poisoned.place_hedge(kP2);
-  poisoned.on_fault(legs[0], kGone, true);
+  poisoned.on_fault(legs[0], kGone, Blame::kBroke);
   EXPECT_EQ(poisoned.end()->why, RequestEnd::Why::kPoison);
 }
 
@@ -138,7 +138,7 @@ TEST(RequestLife, DeathOfDResumesByPrefillElsewhere) {
   LegNumber d = 0;
   RequestLife life = decoding(&d);
   EXPECT_TRUE(life.on_tokens(d, 1, 5, false));
-  life.on_fault(d, kGone, true);
+  life.on_fault(d, kGone, Blame::kBroke);
   EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
   EXPECT_EQ(life.emitted(), 6u);
   EXPECT_EQ(life.crashes(), 1);
@@ -153,11 +153,11 @@ TEST(RequestLife, DeathOfPBeforeHandoffCancelsTheDecodeLegOnceAndCountsOneCrash)
   RequestLife life = prefilled(&p);
   const LegNumber d = life.place_decode(kD);
   life.on_accepted(d);
-  life.on_fault(p, kGone, true);
+  life.on_fault(p, kGone, Blame::kBroke);
   const auto cancelled = life.take_cancelled();
   ASSERT_EQ(cancelled.size(), 1u);
   EXPECT_EQ(cancelled[0].leg, d);
-  life.on_fault(d, kGone, true);  // the other half of the same incident
+  life.on_fault(d, kGone, Blame::kBroke);  // the other half of the same incident
   EXPECT_EQ(life.crashes(), 1);
   EXPECT_EQ(life.restarts(), 1);
 }
@@ -168,7 +168,7 @@ TEST(RequestLife, DeathOfPAfterHandoffChangesNothing) {
   const LegNumber d = life.place_decode(kD);
   life.on_accepted(d);
   life.on_joined(d);
-  life.on_fault(p, kGone, true);
+  life.on_fault(p, kGone, Blame::kBroke);
   EXPECT_EQ(life.phase(), RequestPhase::kDecoding);
   EXPECT_EQ(life.crashes(), 0);
 }
@@ -184,7 +184,7 @@ TEST(RequestLife, ALeaseThatEndsBeforeThePullMeansPrefillAgain) {
 TEST(RequestLife, UnreachableDLeavesTheKvToAnotherD) {
   LegNumber p = 0;
   RequestLife life = prefilled(&p);
-  life.on_fault(life.place_decode(kD), kGone, false);  // never accepted
+  life.on_fault(life.place_decode(kD), kGone, Blame::kNobody);  // never accepted
   EXPECT_EQ(life.phase(), RequestPhase::kWaitingDecode);
   EXPECT_EQ(life.crashes(), 0);
   life.on_accepted(life.place_decode(kD2));
@@ -195,7 +195,7 @@ TEST(RequestLife, TheSecondWorkerThatCrashesUnderItEndsIt) {
   for (const bool on_decode : {false, true}) {
     LegNumber d = 0;
     RequestLife life = decoding(&d);
-    life.on_fault(d, kGone, true);
+    life.on_fault(d, kGone, Blame::kBroke);
     ASSERT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
     LegNumber last = life.place_prefill(kP2);
     life.on_accepted(last);
@@ -205,7 +205,7 @@ TEST(RequestLife, TheSecondWorkerThatCrashesUnderItEndsIt) {
       last = life.place_decode(kD2);
       life.on_accepted(last);
     }
-    life.on_fault(last, kGone, true);
+    life.on_fault(last, kGone, Blame::kBroke);
     ASSERT_TRUE(life.done());
     EXPECT_EQ(life.end()->why, RequestEnd::Why::kPoison);
     EXPECT_EQ(life.crashes(), 2);
@@ -222,8 +222,8 @@ TEST(RequestLife, OneDeathThatTakesBothLegsCountsOnce) {
     life.on_prefilled(p);
     const LegNumber d = life.place_decode(kD);
     life.on_accepted(d);
-    life.on_fault(prefill_first ? p : d, kGone, true);
-    life.on_fault(prefill_first ? d : p, kGone, true);
+    life.on_fault(prefill_first ? p : d, kGone, Blame::kBroke);
+    life.on_fault(prefill_first ? d : p, kGone, Blame::kBroke);
     EXPECT_EQ(life.crashes(), 1);
     EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
   }
@@ -235,7 +235,7 @@ TEST(RequestLife, AWorkerThatFailsTwiceIsOneWorker) {
   for (int i = 1; i <= 2; ++i) {
     const LegNumber p = life.place_prefill(kP);
     life.on_accepted(p);
-    life.on_fault(p, kGone, true);
+    life.on_fault(p, kGone, Blame::kBroke);
     EXPECT_EQ(life.crashes(), 1);
     EXPECT_EQ(life.restarts(), i);
     EXPECT_EQ(life.charged(), i - 1);
@@ -294,13 +294,34 @@ TEST(RequestLife, OfTwoPrefillsADeniedOneLeavesTheOther) {
   }
 }
 
+// G8: a request that kills before it is accepted takes no third instance down, either.
+TEST(RequestLife, TheSecondWorkerThatDiesOnReceiptEndsIt) {
+  RequestLife life{RequestLimits{}};
+  life.on_fault(life.place_prefill(kP), kGone, Blame::kDiedOnReceipt);
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+  EXPECT_EQ(life.crashes(), 1);
+  life.on_fault(life.place_prefill(kP2), kGone, Blame::kBroke);
+  EXPECT_EQ(life.crashes(), 1) << "it was never sent there";
+  life.on_fault(life.place_prefill(kP2), kGone, Blame::kDiedOnReceipt);
+  ASSERT_TRUE(life.done());
+  EXPECT_EQ(life.end()->why, RequestEnd::Why::kPoison);
+
+  LegNumber p = 0;
+  RequestLife held = prefilled(&p);
+  held.on_fault(held.place_decode(kD), kGone, Blame::kDiedOnReceipt);
+  EXPECT_EQ(held.phase(), RequestPhase::kWaitingDecode) << "P still has the KV";
+  EXPECT_EQ(held.crashes(), 1);
+  held.on_fault(held.place_decode(kD2), kGone, Blame::kDiedOnReceipt);
+  EXPECT_EQ(held.end()->why, RequestEnd::Why::kPoison);
+}
+
 // A lease that ended, KV that could not be pulled: the worker is well.
 TEST(RequestLife, AFaultOfAWorkerThatLivesIsNoCrash) {
   LegNumber p = 0;
   RequestLife life = prefilled(&p);
   const LegNumber d = life.place_decode(kD);
   life.on_accepted(d);
-  life.on_fault(d, kGone, false);
+  life.on_fault(d, kGone, Blame::kNobody);
   EXPECT_EQ(life.crashes(), 0);
   EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill)
       << "what cannot be pulled is computed anew";
@@ -311,7 +332,7 @@ TEST(RequestLife, BadRequestIsNotTriedAgain) {
   RequestLife life{RequestLimits{}};
   const LegNumber p = life.place_prefill(kP);
   life.on_accepted(p);
-  life.on_fault(p, {ErrorCode::kInvalidArgument, "id 9 is not in the vocabulary"}, false);
+  life.on_fault(p, {ErrorCode::kInvalidArgument, "id 9 is not in the vocabulary"}, Blame::kNobody);
   ASSERT_TRUE(life.done());
   EXPECT_EQ(life.end()->why, RequestEnd::Why::kFailed);
 }
@@ -320,14 +341,14 @@ TEST(RequestLife, AFaultThatBlamesTheRequestEndsItBeforeItIsAcceptedToo) {
   for (const auto code :
        {ErrorCode::kInvalidArgument, ErrorCode::kUnsupported, ErrorCode::kTooLarge}) {
     RequestLife on_prefill{RequestLimits{}};
-    on_prefill.on_fault(on_prefill.place_prefill(kP), {code, "never"}, false);
+    on_prefill.on_fault(on_prefill.place_prefill(kP), {code, "never"}, Blame::kNobody);
     ASSERT_TRUE(on_prefill.done());
     EXPECT_EQ(on_prefill.end()->error.message, "never");
 
     // A KV that no pool of the group holds: asking D again and again would be the only thing to do.
     LegNumber p = 0;
     RequestLife on_decode = prefilled(&p);
-    on_decode.on_fault(on_decode.place_decode(kD), {code, "never"}, false);
+    on_decode.on_fault(on_decode.place_decode(kD), {code, "never"}, Blame::kNobody);
     ASSERT_TRUE(on_decode.done());
     EXPECT_EQ(on_decode.end()->why, RequestEnd::Why::kFailed);
     EXPECT_EQ(on_decode.take_cancelled().size(), 1u) << "P's leg";
@@ -338,24 +359,25 @@ TEST(RequestLife, ADThatRefusesIsNotAskedForEver) {
   LegNumber p = 0;
   RequestLife life = prefilled(&p);
   int tries = 0;
-  for (; !life.done() && tries < 100; ++tries) life.on_fault(life.place_decode(kD), kGone, false);
+  for (; !life.done() && tries < 100; ++tries)
+    life.on_fault(life.place_decode(kD), kGone, Blame::kNobody);
   EXPECT_EQ(tries, RequestLimits{}.restarts_max + 1);
   EXPECT_EQ(life.end()->why, RequestEnd::Why::kFailed);
 }
 
 TEST(RequestLife, InstancesThatAreGoneCostARequestNothing) {
   RequestLife life{RequestLimits{}};
-  for (int i = 0; i < 100; ++i) life.on_fault(life.place_prefill(kP), kGone, true);
+  for (int i = 0; i < 100; ++i) life.on_fault(life.place_prefill(kP), kGone, Blame::kBroke);
   EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
   const LegNumber p = life.place_prefill(kP);
   life.on_accepted(p);
   ASSERT_TRUE(life.on_tokens(p, 0, 1, false));
   life.on_prefilled(p);
-  for (int i = 0; i < 100; ++i) life.on_fault(life.place_decode(kD), kGone, true);
+  for (int i = 0; i < 100; ++i) life.on_fault(life.place_decode(kD), kGone, Blame::kBroke);
   EXPECT_EQ(life.phase(), RequestPhase::kWaitingDecode);
   EXPECT_EQ(life.crashes() + life.restarts(), 0);
   // An instance that had accepted it is another matter.
-  life.on_fault(p, kGone, true);
+  life.on_fault(p, kGone, Blame::kBroke);
   EXPECT_EQ(life.crashes(), 1);
 }
 

@@ -151,9 +151,15 @@ void WorkerPool::on_leg_ended(WorkerId worker, bool accepted) {
     if (state.unanswered > 0) --state.unanswered;
     return;
   }
-  // A place has just become free: no need to wait for the hint. A faulty worker stays blocked.
-  if (state.faults_in_a_row == 0) state.blocked_until = Time{};
-  state.hinted.reset();
+  on_vacant(worker);
+}
+
+// No need to wait for the hint. A faulty worker stays blocked.
+void WorkerPool::on_vacant(WorkerId worker) {
+  const auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  if (it->second.faults_in_a_row == 0) it->second.blocked_until = Time{};
+  it->second.hinted.reset();
 }
 
 void WorkerPool::on_fault(WorkerId worker, Time now) {
@@ -188,6 +194,22 @@ int WorkerPool::places(WorkerId worker) const {
 bool WorkerPool::works(WorkerId worker) const {
   const auto it = workers_.find(worker);
   return it != workers_.end() && !it->second.silent && it->second.faults_in_a_row == 0;
+}
+
+bool WorkerPool::any_works() const {
+  return std::ranges::any_of(workers_, [](const auto& entry) {
+    return !entry.second.silent && entry.second.faults_in_a_row == 0;
+  });
+}
+
+Time WorkerPool::soonest(Time now) const {
+  std::optional<Time> first;
+  for (const auto& [id, state] : workers_) {
+    if (state.silent) continue;
+    const Time at = std::max(now, state.hinted.value_or(state.blocked_until));
+    if (!first || at < *first) first = at;
+  }
+  return first.value_or(now);
 }
 
 int WorkerPool::open(WorkerId worker) const {

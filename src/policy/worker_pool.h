@@ -82,6 +82,7 @@ class WorkerPool {
   void on_rejected(WorkerId worker, Duration hint, Time now);
   // `accepted`: frees a place as far as this gateway sees.
   void on_leg_ended(WorkerId worker, bool accepted);
+  void on_vacant(WorkerId worker);  // it says so: its hint is over
   void on_fault(WorkerId worker, Time now);
   void on_answered(WorkerId worker);  // it works: forgets faults and silence
   void on_silent(WorkerId worker);    // not asked until it answers
@@ -89,6 +90,9 @@ class WorkerPool {
   int open(WorkerId worker) const;
   int places(WorkerId worker) const;
   bool works(WorkerId worker) const;  // neither silent nor failing
+  bool any_works() const;
+  // When the first of those that can be asked has a place, by what they said last; `now`: one may.
+  Time soonest(Time now) const;
 
  private:
   struct State {

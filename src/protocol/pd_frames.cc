@@ -21,7 +21,8 @@ enum class FrameType : std::uint8_t {
   kEvicted = 6,
   kJoined = 7,
   kFault = 8,
-  kRoom = 9
+  kRoom = 9,
+  kVacant = 10
 };
 
 void write(WireWriter& out, const std::vector<TokenLogprobs>& list) {
@@ -97,6 +98,7 @@ struct PayloadWriter {
     write(out, f);
     return FrameType::kRoom;
   }
+  FrameType operator()(const Vacant&) { return FrameType::kVacant; }
   FrameType operator()(const Fault& f) {
     out.number(static_cast<std::uint8_t>(f.code));
     out.bytes(std::string_view(f.message).substr(0, kMessageBytesMax));
@@ -181,6 +183,9 @@ Status read_frame(std::uint8_t type, std::string_view payload, Frame& frame) {
       break;
     case FrameType::kRoom:
       frame = read_room(in);
+      break;
+    case FrameType::kVacant:
+      frame = Vacant{};
       break;
     default:
       return error(ErrorCode::kInvalidArgument, fmt::format("frame: unknown type {}", type));

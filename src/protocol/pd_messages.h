@@ -10,6 +10,8 @@
 //                         (or the lease ended); of a decode Accepted | Rejected | Fault, then
 //                         Tokens ... until one of them carries a finish reason, or Evicted; Room
 //                         before Accepted, before Rejected and before the last frame.
+//                         Of no leg (its AttemptId is all zeros): Vacant, of a D after Room, to one
+//                         that was rejected before: a place has become free.
 //                         Closing it cancels every leg on it.
 //   POST /pd/v1/renew     body LeaseList      -> LeaseAnswer
 //
@@ -32,8 +34,8 @@
 
 namespace pd::protocol {
 
-inline constexpr std::uint16_t kWireVersion = 4;
-inline constexpr std::string_view kLegProtocol = "pdserve-legs-4";  // with the wire's version
+inline constexpr std::uint16_t kWireVersion = 5;
+inline constexpr std::string_view kLegProtocol = "pdserve-legs-5";  // with the wire's version
 inline constexpr std::size_t kFrameBytesMax = 16 * 1024 * 1024;
 inline constexpr std::size_t kCommandBytesMax = 64 * 1024 * 1024;
 inline constexpr std::size_t kTokensMax = 4 * 1024 * 1024;  // of one list on the wire
@@ -44,6 +46,7 @@ struct AttemptId {
   std::uint32_t attempt = 0;
   constexpr auto operator<=>(const AttemptId&) const = default;
 };
+inline constexpr AttemptId kNoLeg{};
 
 struct PrefillRequest {
   AttemptId id;
@@ -94,6 +97,7 @@ struct Room {
   std::uint32_t blocks_spare = 0;  // those, less what its requests are expected to grow by
   std::uint32_t block_tokens = 1;
   std::uint32_t growth_tokens = 0;  // output expected of a request that begins
+  std::uint32_t hold_us = 0;        // how long a request holds a place; 0: none has ended yet
   bool operator==(const Room&) const = default;
 };
 
@@ -160,6 +164,9 @@ struct Joined {  // D has the KV; the request is in the batch
   std::uint32_t pieces = 0;
   bool operator==(const Joined&) const = default;
 };
+struct Vacant {  // no promise: whoever asks first has the place
+  bool operator==(const Vacant&) const = default;
+};
 struct Fault {
   ErrorCode code = ErrorCode::kInternal;
   std::string message;
@@ -167,7 +174,7 @@ struct Fault {
 };
 
 using Frame = std::variant<Accepted, Rejected, TokensFrame, Prefilled, Released, Evicted, Joined,
-                           Fault, Room>;
+                           Fault, Room, Vacant>;
 
 std::string encode(const PrefillRequest& message);
 std::string encode(const DecodeRequest& message);

@@ -51,7 +51,8 @@ std::vector<Frame> every_frame() {
           Evicted{},
           Joined{10, 1 << 20, 1},
           Fault{ErrorCode::kCorrupt, "layer 3"},
-          Room{3, 29, 70, 40, 16, 256}};
+          Room{3, 29, 70, 40, 16, 256, 1500},
+          Vacant{}};
 }
 
 TEST(PdMessages, RequestsRoundTrip) {
@@ -69,7 +70,7 @@ TEST(PdMessages, RequestsRoundTrip) {
   const LeaseList leases{{prefill.id, {{4, 5}, 6}}};
   EXPECT_EQ(decode_lease_list(encode(leases)).value(), leases);
   for (const LeaseAnswer& answer :
-       {LeaseAnswer{leases.held, Room{1, 2, 3, 4, 5, 6}}, LeaseAnswer{{}, std::nullopt}})
+       {LeaseAnswer{leases.held, Room{1, 2, 3, 4, 5, 6, 7}}, LeaseAnswer{{}, std::nullopt}})
     EXPECT_EQ(decode_lease_answer(encode(answer)).value(), answer);
   EXPECT_FALSE(decode_lease_answer(encode(LeaseAnswer{{}, Room{0, 0, 0, 0, 0, 0}})));
 }

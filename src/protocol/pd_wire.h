@@ -35,6 +35,7 @@ inline void write(WireWriter& out, const Room& room) {
   out.number(room.blocks_spare);
   out.number(room.block_tokens);
   out.number(room.growth_tokens);
+  out.number(room.hold_us);
 }
 
 inline Room read_room(WireReader& in) {
@@ -46,6 +47,7 @@ inline Room read_room(WireReader& in) {
   room.block_tokens = in.number<std::uint32_t>("block tokens");
   in.require(room.block_tokens >= 1 && room.block_tokens <= kTokensMax, "block tokens");
   room.growth_tokens = in.number<std::uint32_t>("growth");
+  room.hold_us = in.number<std::uint32_t>("hold");
   return room;
 }
 

@@ -68,6 +68,9 @@ protocol::Room DecodeService::room() {
   protocol::Room out;
   out.requests = static_cast<std::uint32_t>(requests());
   out.places = static_cast<std::uint32_t>(std::max(0, options_.batch - requests()));
+  if (const auto hold = turnover_.hold(loop_.now()))
+    out.hold_us =
+        static_cast<std::uint32_t>(std::clamp<std::int64_t>(hold->count() / 1000, 1, UINT32_MAX));
   std::lock_guard lock(blocks_mutex_);
   const std::int64_t spare = blocks_.total().value() - blocks_.need().value();
   out.blocks_free = static_cast<std::uint32_t>(blocks_.free().value());
@@ -123,6 +126,7 @@ void DecodeService::handle(protocol::DecodeRequest request, legs::LegReply leg) 
   const auto refuse = [&](const Error& error) { reply->finish(Fault{error.code, error.message}); };
   const auto reject = [&](protocol::RejectReason reason, Duration wait) {
     rejected_.add();
+    if (reason == protocol::RejectReason::kBusy) turns_.on_rejected(reply->peer(), now);
     reply->send(room());
     reply->finish(protocol::Rejected{reason, static_cast<std::uint32_t>(wait.count() / 1000)});
   };
@@ -148,6 +152,8 @@ void DecodeService::handle(protocol::DecodeRequest request, legs::LegReply leg) 
   if (admission != policy::KvAdmission::kAccepted)
     return reject(protocol::RejectReason::kBusy, hint());
 
+  turns_.on_accepted(reply->peer());
+  turnover_.on_taken(now);
   Held& held = held_[id];
   held.reply = std::move(reply);
   held.accepted = now;
@@ -264,7 +270,14 @@ void DecodeService::release(policy::Holder id, bool finished, bool blocks_gone) 
     blocks_.release(id, finished);
   }
   leases_.drop(id);
-  held_.erase(id);
+  const auto it = held_.find(id);
+  turnover_.on_freed(it->second.accepted, finished, loop_.now());
+  held_.erase(it);
+  const protocol::Room left = room();
+  for (const legs::LegPeer& peer : turns_.on_free(loop_.now())) {
+    peer.say(left);
+    peer.say(protocol::Vacant{});
+  }
 }
 
 // ---- engine thread ----

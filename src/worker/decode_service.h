@@ -26,6 +26,8 @@
 #include "legs/leg_server.h"
 #include "net/event_loop.h"
 #include "policy/kv_blocks.h"
+#include "policy/place_turnover.h"
+#include "policy/turns.h"
 #include "protocol/kv_descriptor.h"
 #include "protocol/pd_messages.h"
 #include "transfer/handoff_receiver.h"
@@ -127,6 +129,8 @@ class DecodeService {
   policy::KvBlocks blocks_;
   Leases leases_;
   std::map<policy::Holder, Held> held_;
+  policy::PlaceTurnover turnover_;
+  policy::Turns<legs::LegPeer> turns_;
   bool draining_ = false;
   Counter rejected_, evicted_, integrity_failures_;
 

@@ -127,7 +127,11 @@ void PrefillService::handle(protocol::PrefillRequest request, legs::LegReply leg
   if (held_.contains(id))
     return reply->finish(Fault{ErrorCode::kAlreadyExists, "this attempt is running already"});
   const auto offset = take_place(id, request.warm_up, tokens, size);
-  if (!offset) return reject(protocol::RejectReason::kBusy, offset.error().hint);
+  if (!offset) {
+    if (!request.warm_up) turns_.on_rejected(reply->peer(), now);
+    return reject(protocol::RejectReason::kBusy, offset.error().hint);
+  }
+  turns_.on_accepted(reply->peer());
   Held& held = held_[id];
   held.reply = std::move(reply);
   held.offset = *offset;
@@ -261,6 +265,7 @@ void PrefillService::release(policy::Holder id, Released::Why why) {
     slots_.release(id, why == Released::Why::kPulled, loop_.now());
   }
   if (held.reply) held.reply->finish(Released{why});
+  for (const legs::LegPeer& peer : turns_.on_free(loop_.now())) peer.say(protocol::Vacant{});
 }
 
 void PrefillService::on_notice(const protocol::HandoffMessage& notice) {

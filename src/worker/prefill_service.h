@@ -24,6 +24,7 @@
 #include "legs/leg_server.h"
 #include "net/event_loop.h"
 #include "policy/slots.h"
+#include "policy/turns.h"
 #include "protocol/handoff_message.h"
 #include "protocol/kv_descriptor.h"
 #include "protocol/pd_messages.h"
@@ -140,6 +141,7 @@ class PrefillService {
   transfer::ExposedRegion region_;
   PrefillServiceOptions options_;
   policy::Slots slots_;
+  policy::Turns<legs::LegPeer> turns_;
   Leases leases_;
   transfer::SendBuffer buffer_;
   // The one warm-up under way. It has a range of its own behind the buffer's, so that a P whose

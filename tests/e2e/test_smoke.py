@@ -373,7 +373,7 @@ def test_channels_survive_nonsense(cluster):
         host, port = instance.address.rsplit(":", 1)
         connection = socket.create_connection((host, int(port)), timeout=10)
         connection.sendall(f"GET /pd/v1/legs HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n"
-                           "connection: upgrade\r\nupgrade: pdserve-legs-4\r\n\r\n".encode())
+                           "connection: upgrade\r\nupgrade: pdserve-legs-5\r\n\r\n".encode())
         return connection
 
     for instance in cluster.instances():

@@ -294,7 +294,8 @@ void GroupWorld::on_report(const Holder& holder, const Report& report) {
     dispatcher_.on_evicted(request, leg, now);
   } else if (const auto* fault = std::get_if<LegFault>(&report)) {
     state.over = true;
-    dispatcher_.on_fault(request, leg, {fault->code, "simulated"}, fault->worker_fault, now);
+    dispatcher_.on_fault(request, leg, {fault->code, "simulated"},
+                         fault->worker_fault ? policy::Blame::kBroke : policy::Blame::kNobody, now);
   }
 }
 
