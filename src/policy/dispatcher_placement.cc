@@ -146,9 +146,11 @@ void Dispatcher::hedge_slow_prefills(Time now) {
     const RequestId id = hedges_.begin()->second;
     Request& request = requests_.at(id);
     hedges_.erase(hedges_.begin());
-    const auto worker = prefill_.choose(now, {.cached = {},
-                                              .avoid = request.life.prefill_leg()->worker,
-                                              .key = counter_random(options_.seed, request.order)});
+    Preference preference{.avoid = request.life.prefill_leg()->worker,
+                          .key = counter_random(options_.seed, request.order)};
+    // The other kind is no more asked by a hedge than by the placement.
+    if (whole_.strict() && prefill_.mixed()) preference.whole = false;
+    const auto worker = prefill_.choose(now, preference);
     if (!worker || !retries_.take(now)) {
       request.hedge_at = now + options_.hedge_after;
       hedges_.emplace(*request.hedge_at, id);

@@ -181,6 +181,16 @@ TEST_F(MixedGroupTest, OffLeavesTheAggregatedOneToDecode) {
   EXPECT_TRUE(polled<SendPrefill>().empty()) << "P is full";
 }
 
+TEST_F(MixedGroupTest, OffHoldsForTheHedgeOfASlowPrefillToo) {
+  for (const auto mode : {WholeMode::kOff, WholeMode::kThreshold}) {
+    DispatcherFixture::use({.whole = {mode, Tokens(100)}, .hedge_after = milliseconds(500)},
+                           {{kP0, Role::kPrefill, 2, 0, true}, {kBoth, Role::kBoth, 2, 8, true}});
+    EXPECT_EQ(submit_sized(1, 101).worker, kP0);
+    now_ += milliseconds(600);
+    EXPECT_EQ(polled<SendPrefill>().size(), mode == WholeMode::kOff ? 0u : 1u);
+  }
+}
+
 TEST_F(MixedGroupTest, WhereTheMeasuredTimeIsLess) {
   use(WholeMode::kAuto);
   for (int i = 0; i < 50; ++i)
