@@ -139,6 +139,14 @@ void check_listeners(const protocol::Config& config, Findings& findings) {
         "[gateway] host: other machines reach the API, and it asks for no key; set access_file");
 }
 
+void check_forwarding(const protocol::Config& config, Findings& findings) {
+  if (config.gateway.forwarding == "fill" && config.group.prefill + config.group.both > 1) {
+    findings.note(
+        "[gateway] forwarding: \"fill\" leaves prefill instances idle; this engine computes "
+        "prompts side by side, and \"spread\" answers them sooner");
+  }
+}
+
 // What else the gateway opens at its start.
 void check_gateway_files(const protocol::Config& config, Findings& findings) {
   const protocol::GatewaySection& gateway = config.gateway;
@@ -313,6 +321,7 @@ int run(const CommonFlags& flags, const std::string& controller) {
   check_model(*config, findings);
   check_listeners(*config, findings);
   check_gateway_files(*config, findings);
+  check_forwarding(*config, findings);
   check_directory(*config, findings);
   check_certificate(*config, findings);
   check_access(*config, findings);

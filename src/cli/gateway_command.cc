@@ -94,6 +94,9 @@ int run(const GatewayFlags& flags) {
   options.http.limits.connections_max = connections_within_limit(config->gateway.connections_max);
   options.loops = config->gateway.loops > 0 ? config->gateway.loops : cores();
   options.handover_socket = config->gateway.handover_socket;
+  options.dispatcher.pool.forwarding = config->gateway.forwarding == "fill"
+                                           ? policy::Forwarding::kFill
+                                           : policy::Forwarding::kSpread;
   options.dispatcher.hedge_after = config->gateway.hedge_prefill;
   options.dispatcher.whole.threshold = config->group.whole_tokens;
   options.dispatcher.whole.mode = config->group.whole == "off"    ? policy::WholeMode::kOff

@@ -109,6 +109,7 @@ void WorkerPool::on_sent(WorkerId worker) {
   ++it->second.open;
   ++it->second.unanswered;
   ++total_open_;
+  filling_ = worker;  // not when it accepts: by then a burst has been sent
 }
 
 void WorkerPool::on_accepted(WorkerId worker) {
@@ -117,7 +118,6 @@ void WorkerPool::on_accepted(WorkerId worker) {
   State& state = it->second;
   if (state.unanswered > 0) --state.unanswered;
   state.rejected.reset();
-  filling_ = worker;
   on_answered(worker);
 }
 

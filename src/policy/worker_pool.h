@@ -17,7 +17,7 @@ namespace pd::policy {
 // Which of several instances with a place is taken.
 enum class Forwarding : std::uint8_t {
   kSpread,  // fewest open legs first: for engines that compute prompts in chunks, side by side
-  kFill,    // the one that accepted last until it is full: for engines that compute whole batches
+  kFill,    // the one that was asked last until it is full: for engines that compute whole batches
 };
 
 struct WorkerPoolOptions {

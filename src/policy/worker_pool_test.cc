@@ -62,6 +62,16 @@ TEST(WorkerPool, FillingTakesTheOneThatAcceptedUntilItIsFull) {
   EXPECT_NE(pool.choose(kNow, {.key = 1}), first);
 }
 
+TEST(WorkerPool, FillingGoesOnBeforeTheFirstAnswerAndEndsWithARejection) {
+  WorkerPool pool = pool_of(3, 3, {.forwarding = Forwarding::kFill});
+  const auto first = pool.choose(kNow, {.key = 1});
+  pool.on_sent(*first);
+  EXPECT_EQ(pool.choose(kNow, {.key = 2}), first);
+  pool.on_leg_ended(*first, false);
+  pool.on_rejected(*first, std::chrono::milliseconds(10), kNow);
+  EXPECT_NE(pool.choose(kNow, {.key = 2}), first);
+}
+
 TEST(WorkerPool, GatewaysThatShareNothingDoNotChooseAlike) {
   std::map<WorkerId, int> first_choice;
   for (std::uint64_t gateway = 0; gateway < 320; ++gateway) {

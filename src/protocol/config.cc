@@ -46,6 +46,7 @@ std::vector<Section> sections(Config& c) {
         integer_field("connections_max", c.gateway.connections_max, 1, 1'000'000),
         integer_field("loops", c.gateway.loops, 0, 128),
         duration_field("keep_alive_after", c.gateway.keep_alive_after, milliseconds(1), hours(1)),
+        choice_field("forwarding", c.gateway.forwarding, {"spread", "fill"}),
         duration_field("hedge_prefill", c.gateway.hedge_prefill, Duration{}, hours(1)),
         text_field("handover_socket", c.gateway.handover_socket),
         text_field("access_file", c.gateway.access_file),

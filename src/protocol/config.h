@@ -50,6 +50,9 @@ struct GatewaySection {
   int connections_max = 10000;
   int loops = 0;  // event loops; 0: one for each core (`up`: one)
   Duration keep_alive_after{std::chrono::seconds(15)};  // a stream silent for so long says it lives
+  // Which of several P's with a slot: spread, the least busy; fill, one until it is full, for
+  // engines that compute whole batches.
+  std::string forwarding = "spread";
   Duration hedge_prefill{};     // a prefill silent for so long gets a second one; 0: never
   std::string handover_socket;  // where a new process takes over from the one that serves
   std::string access_file;      // keys and tenants; empty: no keys are asked for

@@ -53,6 +53,8 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"[prefill]\nslots = \"4\"", "[prefill] slots: must be an integer"},
         Mistake{"[prefill]\nslots = 4.5", "[prefill] slots: must be an integer"},
         Mistake{"[gateway]\nport = 70000", "[gateway] port: must be an integer from 0 to 65535"},
+        Mistake{"[gateway]\nforwarding = \"full\"",
+                "[gateway] forwarding: must be one of \"spread\", \"fill\""},
         Mistake{"[gateway]\nttft_limit = 30", "[gateway] ttft_limit: must be a time such as"},
         Mistake{"[gateway]\nttft_limit = \"30\"", "[gateway] ttft_limit: must be a time such as"},
         Mistake{"[gateway]\nttft_limit = \"-3s\"", "[gateway] ttft_limit: must be a time such as"},
