@@ -391,7 +391,8 @@ void Controller::act(const policy::PublishMembers&) {
     const protocol::WorkerStatus& status = *worker.status;
     topology_.layout_hash = status.layout_hash;
     topology_.instances.push_back({id, worker.registration->boot, worker.registration->address,
-                                   status.role, status.slots, status.batch_places, true});
+                                   status.role, status.slots, status.batch_places, true,
+                                   Tokens(status.blocks_total * status.block_tokens)});
   }
   ++topology_.revision;
   if (group_->complete()) {

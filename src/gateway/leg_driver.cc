@@ -95,8 +95,8 @@ void LegDriver::on_topology(const protocol::Topology& topology) {
       continue;
     }
     places[instance.id] = {*address, instance.role, instance.admits};
-    members.push_back(
-        {instance.id, instance.role, instance.slots, instance.batch_places, instance.admits});
+    members.push_back({instance.id, instance.role, instance.slots, instance.batch_places,
+                       instance.admits, instance.kv_max});
   }
   dispatcher_.on_topology(members, loop_.now());
   channels_.follow(places);  // the dispatcher has given up the legs on those that go

@@ -58,9 +58,7 @@ ApiResult<std::vector<TokenId>> encode(std::string_view text, const PrepareConte
   if (!ids && ids.error().code == ErrorCode::kTooLarge) {
     return std::unexpected(
         ApiError{400, "invalid_request_error",
-                 fmt::format("This model's maximum context length is {} tokens, and the prompt has "
-                             "more; shorten it",
-                             context.context_max.value()),
+                 describe(context.context_max) + ", and the prompt has more; shorten it",
                  std::string(field), "context_length_exceeded"});
   }
   if (!ids) return std::unexpected(invalid_field(field, ids.error().message));
@@ -68,7 +66,7 @@ ApiResult<std::vector<TokenId>> encode(std::string_view text, const PrepareConte
 }
 
 std::size_t text_tokens_max(const PrepareContext& context) {
-  return std::max(kTextTokensMax, static_cast<std::size_t>(context.context_max.value()));
+  return std::max(kTextTokensMax, static_cast<std::size_t>(context.context_max.tokens.value()));
 }
 
 ApiError too_many_tokens(std::string_view field, std::size_t tokens_max) {
@@ -108,7 +106,7 @@ ApiResult<PreparedRequest> prepare(ApiRequest::Kind kind, std::string_view body,
     return std::nullopt;
   };
   // What is longer than the context is not worth reading to its end.
-  const auto tokens_max = static_cast<std::size_t>(context.context_max.value());
+  const auto tokens_max = static_cast<std::size_t>(context.context_max.tokens.value());
   if (kind == ApiRequest::Kind::kChat) {
     auto text = render_chat(api->messages, api->template_options, api->add_generation_prompt,
                             context, unix_seconds);
@@ -166,8 +164,9 @@ ApiResult<std::string> tokenize(std::string_view body, const PrepareContext& con
   if (!ids && ids.error().code == ErrorCode::kTooLarge)
     return std::unexpected(too_many_tokens(field, tokens_max));
   if (!ids) return std::unexpected(invalid_field(field, ids.error().message));
-  return nlohmann::json{
-      {"tokens", *ids}, {"count", ids->size()}, {"max_model_len", context.context_max.value()}}
+  return nlohmann::json{{"tokens", *ids},
+                        {"count", ids->size()},
+                        {"max_model_len", context.context_max.tokens.value()}}
       .dump();
 }
 

@@ -30,7 +30,7 @@ struct PrepareContext {
   const model::Model* model = nullptr;
   std::string model_name;
   protocol::ApiLimits limits;
-  Tokens context_max;  // prompt and output together
+  protocol::ContextLimit context_max;
 };
 
 // `salt`: of the tenant's prefixes.

@@ -87,7 +87,7 @@ Shard::Shard(net::EventLoop& loop, const ShardContext& context, Shards& siblings
         if (context_.access_log != nullptr) context_.access_log->write(to_json(entry).dump());
       }),
       rng_(seed_of(options_.seed, number)),
-      prepare_{context.model, options_.model_name, {}, options_.context_max},
+      prepare_{context.model, options_.model_name, {}, {options_.context_max}},
       http_(loop),
       driver_(loop, http_,
               part_of(options_.dispatcher, options_.loops, seed_of(options_.seed, number)),
@@ -104,6 +104,7 @@ Shard::Shard(net::EventLoop& loop, const ShardContext& context, Shards& siblings
           [this, number](const protocol::Topology& topology) {
             if (number == 0)
               log::info("topology {}: {} instances", topology.revision, topology.instances.size());
+            bound_context(protocol::kv_max(topology));
             driver_.on_topology(topology);
             if (driver_.knows_instances() && !std::exchange(instances_known_, true))
               context_.instances_known();
@@ -113,6 +114,13 @@ Shard::Shard(net::EventLoop& loop, const ShardContext& context, Shards& siblings
       tools_(kTextLimits) {}
 
 Shard::~Shard() = default;
+
+// What no D can ever hold is told so before anybody has worked for it. Without any D, as many
+// tokens as with the last ones.
+void Shard::bound_context(Tokens kv_max) {
+  if (kv_max == Tokens(0)) return;
+  prepare_.context_max = {std::min(options_.context_max, kv_max), kv_max < options_.context_max};
+}
 
 Status Shard::open_doors(std::vector<UniqueFd> listeners, const net::HttpServerOptions& options) {
   net::HttpServerOptions own = options;
@@ -240,7 +248,7 @@ nlohmann::json Shard::model_json() const {
           {"object", "model"},
           {"created", options_.created},
           {"owned_by", "pdserve"},
-          {"max_model_len", options_.context_max.value()}};
+          {"max_model_len", prepare_.context_max.tokens.value()}};
 }
 
 void Shard::send_metrics(net::HttpResponse response) {
@@ -298,9 +306,10 @@ void Shard::read(const std::shared_ptr<Incoming>& incoming, std::string body) {
   reading_.insert(incoming);
   incoming->wait(arrival.received + options_.ttft_limit, too_many_texts());
   const auto work = [this, incoming, kind = incoming->kind(), salt = arrival.caller.salt,
+                     context = prepare_,  // which may change meanwhile
                      text = std::make_shared<std::string>(std::move(body))](bool go) {
     auto prepared = std::make_shared<protocol::ApiResult<PreparedRequest>>(
-        go ? prepare(kind, *text, prepare_, unix_seconds(), salt)
+        go ? prepare(kind, *text, context, unix_seconds(), salt)
            : std::unexpected(shutting_down()));
     loop_.post([this, incoming, prepared] {
       reading_.erase(incoming);
@@ -352,12 +361,12 @@ void Shard::handle_text(net::HttpRequest request, net::HttpResponse response, bo
   }
   auto wanted = std::make_shared<std::atomic<bool>>(true);
   response.on_close([wanted] { *wanted = false; });
-  const auto work = [this, question,
+  const auto work = [this, question, context = prepare_,
                      body = std::make_shared<std::string>(std::move(request.body))](bool go) {
     auto result = std::make_shared<protocol::ApiResult<std::string>>(
         !go                   ? std::unexpected(shutting_down())
-        : question.tokenizing ? tokenize(*body, prepare_, unix_seconds())
-                              : detokenize(*body, prepare_));
+        : question.tokenizing ? tokenize(*body, context, unix_seconds())
+                              : detokenize(*body, context));
     loop_.post([this, result, question] { answer_text(question, *result); });
   };
   if (!tools_.submit(arrival.caller.tenant, arrival.body, wanted, work))

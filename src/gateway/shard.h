@@ -96,6 +96,7 @@ class Shard {
   void answer_at_once(const net::HttpRequest& request, net::HttpResponse response);
   void handle_generation(protocol::ApiRequest::Kind kind, net::HttpRequest request,
                          net::HttpResponse response);
+  void bound_context(Tokens kv_max);
   void read(const std::shared_ptr<Incoming>& incoming, std::string body);
   void answer(Incoming& incoming, protocol::ApiResult<PreparedRequest> prepared);
   void handle_text(net::HttpRequest request, net::HttpResponse response, bool tokenizing);

@@ -40,6 +40,7 @@ struct Member {
   int slots = 0;         // of a P
   int batch_places = 0;  // of a D
   bool admits = true;    // false: draining; what it holds goes on
+  Tokens kv_max{0};      // that a D's whole memory holds; 0: not known
   bool operator==(const Member&) const = default;
 };
 
@@ -232,6 +233,7 @@ class Dispatcher {
     return role == Role::kPrefill ? prefill_turnover_ : decode_turnover_;
   }
   static DecodeDemand demand_of(const Request& request);
+  std::set<WorkerId> too_small_for(const Request& request) const;
   bool decode_in_time(const Request& request, Time now) const;
   void note_awaiting_decode(Request& request);
   WorkerPool& pool(Role role) { return role == Role::kPrefill ? prefill_ : decode_; }

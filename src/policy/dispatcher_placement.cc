@@ -165,6 +165,20 @@ void Dispatcher::hedge_slow_prefills(Time now) {
   }
 }
 
+// D's whose whole memory it may outgrow, while another one's is large enough.
+std::set<WorkerId> Dispatcher::too_small_for(const Request& request) const {
+  std::set<WorkerId> out;
+  bool another = false;
+  for (const auto& [id, member] : members_) {
+    if (!decodes(member.role) || !member.admits) continue;
+    const bool holds = member.kv_max == Tokens(0) ||
+                       request.asked.prompt <= member.kv_max - request.asked.output_max;
+    another = another || holds;
+    if (!holds) out.insert(id);
+  }
+  return another ? out : std::set<WorkerId>();
+}
+
 void Dispatcher::place_decodes(Time now) {
   std::set<WorkerId> claimed;
   for (auto it = wait_decode_.begin(); it != wait_decode_.end();) {
@@ -180,10 +194,14 @@ void Dispatcher::place_decodes(Time now) {
       worker = source;  // an aggregated instance serves its requests whole
     } else {
       const std::uint64_t key = counter_random(options_.seed, request.order);
-      worker = rooms_.choose(decode_, demand, claimed, key, now);
+      std::set<WorkerId> left_out = too_small_for(request);
+      const bool all_alike = left_out.empty();
+      left_out.insert(claimed.begin(), claimed.end());
+      worker = rooms_.choose(decode_, demand, left_out, key, now);
       if (!worker) {
-        const auto waits_for = rooms_.claim(decode_, claimed);
-        if (!waits_for) return;
+        const auto waits_for = rooms_.claim(decode_, left_out);
+        if (!waits_for && all_alike) return;
+        if (!waits_for) continue;
         claimed.insert(*waits_for);
         continue;
       }

@@ -140,6 +140,29 @@ TEST_F(DecodePlacementTest, SmallOnesDoNotKeepALargeOneOut) {
   EXPECT_EQ(large[0].worker, kD1);
 }
 
+// A request that may outgrow a whole D would push all others out of it, and fail then.
+TEST_F(DecodePlacementTest, WhatADCanNeverHoldGoesToALargerOne) {
+  const auto large = [&](std::int64_t d1) {
+    dispatcher_.on_topology({{kP0, Role::kPrefill, 8, 0, true},
+                             {kD0, Role::kDecode, 0, 8, true, Tokens(320)},
+                             {kD1, Role::kDecode, 0, 8, true, Tokens(d1)}},
+                            now_);
+    state(kD0, 0, 20);
+    state(kD1, 4, 20);
+  };
+  large(640);
+  submit_sized(1, 221);  // and 100
+  const auto decode = polled<SendDecode>();
+  ASSERT_EQ(decode.size(), 1u);
+  EXPECT_EQ(decode[0].worker, kD1);
+  submit_sized(2, 220);
+  EXPECT_EQ(polled<SendDecode>().at(0).worker, kD0) << "the one with fewer requests";
+  large(320);
+  state(kD0, 0, 60);
+  submit_sized(3, 221);
+  EXPECT_EQ(polled<SendDecode>().size(), 1u) << "who came before that was known still gets one";
+}
+
 class MixedGroupTest : public DispatcherTest {
  protected:
   static constexpr WorkerId kBoth{21};

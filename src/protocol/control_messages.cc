@@ -69,6 +69,7 @@ std::string to_json(const WorkerStatus& m) {
               {"requests", m.requests},
               {"blocks_total", m.blocks_total},
               {"blocks_used", m.blocks_used},
+              {"block_tokens", m.block_tokens},
               {"steps", m.steps}}
       .dump();
 }
@@ -93,6 +94,7 @@ Result<WorkerStatus> parse_worker_status(std::string_view text) {
   m.requests = in.natural<int>("requests");
   m.blocks_total = in.natural<std::int64_t>("blocks_total");
   m.blocks_used = in.natural<std::int64_t>("blocks_used");
+  m.block_tokens = in.natural<std::int64_t>("block_tokens");
   m.steps = in.natural<std::uint64_t>("steps");
   return in.finish(std::move(m), "worker status");
 }

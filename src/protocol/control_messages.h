@@ -55,7 +55,8 @@ struct WorkerStatus {
   int requests = 0;  // in the batch or about to join
   std::int64_t blocks_total = 0;
   std::int64_t blocks_used = 0;
-  std::uint64_t steps = 0;  // engine iterations: progress
+  std::int64_t block_tokens = 0;  // of one
+  std::uint64_t steps = 0;        // engine iterations: progress
   bool operator==(const WorkerStatus&) const = default;
 };
 

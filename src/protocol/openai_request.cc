@@ -390,26 +390,31 @@ ApiResult<ApiRequest> parse_completion_request(std::string_view body, const ApiL
   return finished(object, std::move(out));
 }
 
-std::optional<ApiError> fit_context(ApiRequest& request, Tokens prompt, Tokens context_max,
+std::string describe(const ContextLimit& limit) {
+  return fmt::format("This model's maximum context length is {} tokens{}", limit.tokens.value(),
+                     limit.by_memory ? " here, as many as the memory of a decode instance holds "
+                                       "([decode] kv_memory)"
+                                     : "");
+}
+
+std::optional<ApiError> fit_context(ApiRequest& request, Tokens prompt, const ContextLimit& limit,
                                     std::string_view prompt_field) {
   const auto exceeded = [](std::string message, std::string_view field) {
     return ApiError{400, "invalid_request_error", std::move(message), std::string(field),
                     "context_length_exceeded"};
   };
-  if (prompt >= context_max) {
-    return exceeded(fmt::format("This model's maximum context length is {} tokens, and the prompt "
-                                "has {}; shorten it",
-                                context_max.value(), prompt.value()),
-                    prompt_field);
+  if (prompt >= limit.tokens) {
+    return exceeded(
+        fmt::format("{}, and the prompt has {}; shorten it", describe(limit), prompt.value()),
+        prompt_field);
   }
-  const std::int64_t room = context_max.value() - prompt.value();
+  const std::int64_t room = limit.tokens.value() - prompt.value();
   SamplingParams& sampling = request.sampling;
   if (!request.max_tokens_given) sampling.max_tokens = Tokens(room);
   const auto check = [&](Tokens wanted, std::string_view field) -> std::optional<ApiError> {
     if (wanted.value() <= room) return std::nullopt;
-    return exceeded(fmt::format("This model's maximum context length is {} tokens: the prompt has "
-                                "{}, so at most {} can be generated, not {}",
-                                context_max.value(), prompt.value(), room, wanted.value()),
+    return exceeded(fmt::format("{}: the prompt has {}, so at most {} can be generated, not {}",
+                                describe(limit), prompt.value(), room, wanted.value()),
                     field);
   };
   if (auto error = check(sampling.max_tokens, request.max_tokens_name)) return error;

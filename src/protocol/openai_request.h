@@ -56,9 +56,18 @@ struct ApiRequest {
 ApiResult<ApiRequest> parse_chat_request(std::string_view body, const ApiLimits& limits);
 ApiResult<ApiRequest> parse_completion_request(std::string_view body, const ApiLimits& limits);
 
+// How long prompt and output may be together, and whether it is the model that allows no more or
+// the memory of the instances.
+struct ContextLimit {
+  Tokens tokens;
+  bool by_memory = false;
+};
+// The beginning of a sentence that says so.
+std::string describe(const ContextLimit& limit);
+
 // Fits a prompt of `prompt` tokens, which came in `prompt_field`, and its output into the context,
 // or says which field does not fit.
-std::optional<ApiError> fit_context(ApiRequest& request, Tokens prompt, Tokens context_max,
+std::optional<ApiError> fit_context(ApiRequest& request, Tokens prompt, const ContextLimit& limit,
                                     std::string_view prompt_field);
 
 struct TokenizeRequest {

@@ -101,7 +101,7 @@ TEST(OpenAiRequest, WideIntegersMakeNoJsonOfWhatIsNone) {
 TEST(OpenAiRequest, PromptAndOutputFitIntoTheContext) {
   const auto fit = [](const ApiResult<ApiRequest>& request, std::int64_t prompt) {
     ApiRequest r = *request;
-    const auto error = fit_context(r, Tokens(prompt), Tokens(100), "messages");
+    const auto error = fit_context(r, Tokens(prompt), {Tokens(100)}, "messages");
     EXPECT_TRUE(!error || error->code == "context_length_exceeded");
     return error ? error->param : fmt::format("{}", r.sampling.max_tokens.value());
   };
@@ -114,6 +114,19 @@ TEST(OpenAiRequest, PromptAndOutputFitIntoTheContext) {
   EXPECT_EQ(fit(chat(R"("min_tokens":20)"), 81), "min_tokens");
   EXPECT_EQ(fit(completion(R"("prompt":"x")"), 84), "16");
   EXPECT_EQ(fit(completion(R"("prompt":"x")"), 85), "max_tokens");
+}
+
+TEST(OpenAiRequest, SaysWhetherTheModelOrTheMemoryIsTooSmall) {
+  for (const bool by_memory : {false, true}) {
+    for (const std::int64_t prompt : {81, 100}) {
+      ApiRequest request = *chat(R"("max_tokens":20)");
+      const auto error = fit_context(request, Tokens(prompt), {Tokens(100), by_memory}, "messages");
+      ASSERT_TRUE(error);
+      EXPECT_TRUE(error->message.contains("maximum context length is 100 tokens"))
+          << error->message;
+      EXPECT_EQ(error->message.contains("[decode] kv_memory"), by_memory) << error->message;
+    }
+  }
 }
 
 struct Bad {

@@ -1,5 +1,7 @@
 #include "protocol/topology.h"
 
+#include <algorithm>
+
 #include "protocol/json_fields.h"
 
 namespace pd::protocol {
@@ -16,6 +18,7 @@ Instance parse_instance(JsonFields& in) {
   out.slots = in.natural<int>("slots");
   out.batch_places = in.natural<int>("batch_places");
   out.admits = in.boolean("admits");
+  out.kv_max = Tokens(in.natural<std::int64_t>("kv_tokens"));
   return out;
 }
 
@@ -43,6 +46,16 @@ Result<Role> parse_role(std::string_view text) {
                fmt::format("role '{}': must be prefill, decode, both or none", text));
 }
 
+Tokens kv_max(const Topology& topology) {
+  Tokens most(0);
+  for (const Instance& instance : topology.instances) {
+    if (!decodes(instance.role)) continue;
+    if (instance.kv_max == Tokens(0)) return Tokens(0);
+    most = std::max(most, instance.kv_max);
+  }
+  return most;
+}
+
 std::string to_json(const Topology& topology) {
   Json instances = Json::array();
   for (const Instance& i : topology.instances) {
@@ -52,7 +65,8 @@ std::string to_json(const Topology& topology) {
                          {"role", to_string(i.role)},
                          {"slots", i.slots},
                          {"batch_places", i.batch_places},
-                         {"admits", i.admits}});
+                         {"admits", i.admits},
+                         {"kv_tokens", i.kv_max.value()}});
   }
   return Json{{"revision", topology.revision},
               {"fence", topology.fence},

@@ -24,6 +24,7 @@ struct Instance {
   int slots = 0;         // prompts a P holds at once
   int batch_places = 0;  // requests in a D's step
   bool admits = true;    // false: draining
+  Tokens kv_max{0};      // that a D's whole memory holds; 0: not said
   bool operator==(const Instance&) const = default;
 };
 
@@ -36,6 +37,9 @@ struct Topology {
   int gateways = 0;
   bool operator==(const Topology&) const = default;
 };
+
+// The most tokens of KV that any D's memory holds. 0: not known, of one of them at least.
+Tokens kv_max(const Topology& topology);
 
 std::string to_json(const Topology& topology);
 Result<Topology> parse_topology(std::string_view json);

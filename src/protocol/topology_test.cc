@@ -13,8 +13,9 @@ TEST(Topology, RoundTrips) {
   topology.fence = 2;
   topology.layout_hash = 0xFFFFFFFFFFFFFFFFu;
   topology.gateways = 4;
-  topology.instances = {{WorkerId(1), BootId(~0ull), "127.0.0.1:1", Role::kPrefill, 4, 0, true},
-                        {WorkerId(2), BootId(5), "127.0.0.1:2", Role::kDecode, 0, 32, false}};
+  topology.instances = {
+      {WorkerId(1), BootId(~0ull), "127.0.0.1:1", Role::kPrefill, 4, 0, true},
+      {WorkerId(2), BootId(5), "127.0.0.1:2", Role::kDecode, 0, 32, false, Tokens(384)}};
   EXPECT_EQ(parse_topology(to_json(topology)).value(), topology);
 }
 
@@ -25,9 +26,23 @@ TEST(Topology, RefusesWhatItDoesNotUnderstand) {
        R"({"revision":1,"fence":1,"layout_hash":"0","gateways":-1,"instances":[]})",
        R"({"revision":1,"fence":1,"layout_hash":"zz","gateways":1,"instances":[]})",
        R"({"revision":1,"fence":1,"layout_hash":"0","gateways":1,"instances":[{"id":1}]})",
-       R"({"revision":1,"fence":1,"layout_hash":"0","gateways":1,"instances":[{"id":1,"boot":"1","address":"a","role":"king","slots":1,"batch_places":1,"admits":true}]})"}) {
+       R"({"revision":1,"fence":1,"layout_hash":"0","gateways":1,"instances":[{"id":1,"boot":"1","address":"a","role":"king","slots":1,"batch_places":1,"admits":true,"kv_tokens":0}]})"}) {
     EXPECT_FALSE(parse_topology(bad)) << bad;
   }
+}
+
+TEST(Topology, TheLargestDecodeInstanceBoundsWhatIsServed) {
+  Topology topology;
+  EXPECT_EQ(kv_max(topology), Tokens(0));
+  const auto add = [&](Role role, std::int64_t tokens) {
+    topology.instances.push_back({.role = role, .kv_max = Tokens(tokens)});
+  };
+  add(Role::kPrefill, 0);
+  add(Role::kDecode, 384);
+  add(Role::kBoth, 512);
+  EXPECT_EQ(kv_max(topology), Tokens(512));
+  add(Role::kDecode, 0);
+  EXPECT_EQ(kv_max(topology), Tokens(0)) << "it may hold more";
 }
 
 TEST(ControlMessages, RoundTrip) {
@@ -42,6 +57,7 @@ TEST(ControlMessages, RoundTrip) {
   status.load_fraction = 0.5;
   status.trouble = "loading \"weights\"";
   status.blocks_total = 100;
+  status.block_tokens = 16;
   EXPECT_EQ(parse_worker_status(to_json(status)).value(), status);
 }
 

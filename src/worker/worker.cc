@@ -169,6 +169,7 @@ protocol::WorkerStatus Worker::status() const {
     out.requests = decode_->requests();
     out.blocks_total = decode_->blocks_total().value();
     out.blocks_used = decode_->blocks_used().value();
+    out.block_tokens = loaded_->layout.block_tokens;
     out.steps += decode_->steps();
   }
   return out;

@@ -61,10 +61,33 @@ def test_a_full_kv_pool_serves_everybody_in_turn(start_cluster):
     cluster.check_and_end()
 
 
-def test_requests_larger_than_the_pool_are_told_so(start_cluster):
-    cluster = start_cluster(config={"decode": {"kv_memory": f"{4 * 16 * 5 * 2 * 4 * 8 * 4}B"}})
-    (seen,) = streams.completions(cluster, [prompts.story(8, prompt=[1] * 200)])
-    assert seen.error and "kv_memory" in seen.error["message"], seen
+def test_requests_larger_than_the_pool_are_told_so_at_the_door(start_cluster, make_api):
+    """24 blocks: 384 tokens of the model's 512. Nobody works for what they can never hold, and none of
+    those beside it loses its place."""
+    cluster = start_cluster(config={"decode": {"kv_memory": f"{24 * 16 * 5 * 2 * 4 * 8 * 4}B"}})
+    cluster.wait_complete()
+    api = make_api(cluster)
+    assert api.http.get("/v1/models").json()["data"][0]["max_model_len"] == 384
+    assert api.post("/tokenize", prompt="hi").json()["max_model_len"] == 384
+    neighbours = [prompts.story(40, prompt=[1, 40 + i] * 10) for i in range(4)]
+    seen = streams.completions(cluster, [
+        prompts.story(440, prompt=[7] * 60), prompts.story(325, prompt=[7] * 60),
+        prompts.story(8, prompt=[1] * 400), *neighbours])
+    for refused in seen[:3]:
+        assert refused.status == 400, refused
+        assert refused.error["code"] == "context_length_exceeded", refused.error
+        assert "384 tokens" in refused.error["message"], refused.error
+        assert "[decode] kv_memory" in refused.error["message"], refused.error
+    streams.assert_complete(seen[3:])
+    assert cluster.metrics()["pdserve_evictions_total"] == 0
+    # To the last token that it holds; and as long as it can where nothing is asked for.
+    streams.assert_complete(streams.completions(cluster, [prompts.story(324, prompt=[7] * 60)]))
+    chat = api.post("/v1/chat/completions", messages=[{"role": "user", "content": "hi"}],
+                    ignore_eos=True).json()
+    if "error" in chat:
+        assert chat["error"]["code"] == "no_chat_template", chat
+    else:
+        assert chat["usage"]["total_tokens"] == 384, chat["usage"]
     cluster.check_and_end()
 
 
