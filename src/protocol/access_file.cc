@@ -3,7 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "protocol/toml_fields.h"
 
@@ -11,11 +12,6 @@ namespace pd::protocol {
 namespace {
 
 constexpr std::int64_t kPerMinuteMax = 1'000'000'000'000;
-
-template <typename Entries, typename Value, typename Member>
-bool contains(const Entries& entries, const Value& value, Member member) {
-  return std::ranges::find(entries, value, member) != entries.end();
-}
 
 class Reader {
  public:
@@ -69,7 +65,7 @@ class Reader {
                 integer_field("concurrency", entry.concurrency, 0, 1'000'000)},
                table, "[[tenant]]", name_, mistakes_);
     if (entry.name.empty()) return note(table, "[[tenant]] name: missing");
-    if (contains(out_.tenants, entry.name, &TenantEntry::name))
+    if (!tenant_names_.insert(entry.name).second)
       return note(table, fmt::format("[[tenant]] name: \"{}\" is there twice", entry.name));
     out_.tenants.push_back(std::move(entry));
   }
@@ -89,31 +85,33 @@ class Reader {
       return note(table, fmt::format("[[key]] sha256 of \"{}\": must be 64 hex digits: printf '%s' "
                                      "\"$KEY\" | sha256sum | cut -d' ' -f1",
                                      entry.name));
-    if (contains(out_.keys, entry.name, &KeyEntry::name))
+    if (key_lines_.contains(entry.name))
       return note(table, fmt::format("[[key]] name: \"{}\" is there twice", entry.name));
-    if (const auto same = std::ranges::find(out_.keys, entry.sha256, &KeyEntry::sha256);
-        same != out_.keys.end())
+    const auto [same, is_new] = names_of_keys_.try_emplace(entry.sha256, entry.name);
+    if (!is_new)
       return note(table, fmt::format("[[key]] sha256 of \"{}\": \"{}\" has the same key",
-                                     entry.name, same->name));
-    lines_[entry.name] = table.source().begin.line;
+                                     entry.name, same->second));
+    key_lines_.emplace(entry.name, table.source().begin.line);
     out_.keys.push_back(std::move(entry));
   }
 
   void check_tenants_of_keys() {
+    std::vector<std::string_view> known;
+    for (const TenantEntry& tenant : out_.tenants) known.push_back(tenant.name);
     for (const KeyEntry& key : out_.keys) {
-      if (contains(out_.tenants, key.tenant, &TenantEntry::name)) continue;
-      std::vector<std::string_view> known;
-      for (const TenantEntry& tenant : out_.tenants) known.push_back(tenant.name);
+      if (tenant_names_.contains(key.tenant)) continue;
       mistakes_.push_back(fmt::format(
           "{}:{}: [[key]] tenant of \"{}\": there is no [[tenant]] "
           "named \"{}\"; {}",
-          name_, lines_.at(key.name), key.name, key.tenant, nearest(key.tenant, known)));
+          name_, key_lines_.at(key.name), key.name, key.tenant, nearest(key.tenant, known)));
     }
   }
 
   std::string_view name_;
   AccessFile out_;
-  std::map<std::string, std::uint32_t> lines_;  // of keys
+  std::unordered_set<std::string> tenant_names_;
+  std::unordered_map<std::string, std::uint32_t> key_lines_;    // by name
+  std::unordered_map<std::string, std::string> names_of_keys_;  // by digest
   std::vector<std::string> mistakes_;
 };
 
