@@ -62,31 +62,37 @@ TenantId Access::id_of(const std::string& tenant) {
   return ids_.try_emplace(tenant, next).first->second;
 }
 
+// Requests wait for the lock: many keys are put in order without it.
 void Access::use(const protocol::AccessFile& file, Time now) {
-  const std::lock_guard lock(mutex_);
-  asks_for_keys_ = true;
   std::map<std::string, Caller> tenants;
   const std::uint64_t seed = digest64(std::as_bytes(std::span(secret_)));
-  for (const protocol::TenantEntry& entry : file.tenants) {
-    Caller caller;
-    caller.tenant = id_of(entry.name);
-    caller.tenant_name = entry.name;
-    caller.scenario = entry.scenario;
-    caller.weight = entry.weight;
-    caller.salt = digest64(std::as_bytes(std::span(entry.name)), seed);
-    limits_.set_quota(caller.tenant,
-                      {entry.requests_per_minute, entry.tokens_per_minute, entry.concurrency}, now);
-    tenants.emplace(entry.name, std::move(caller));
+  {
+    const std::lock_guard lock(mutex_);
+    for (const protocol::TenantEntry& entry : file.tenants) {
+      Caller caller;
+      caller.tenant = id_of(entry.name);
+      caller.tenant_name = entry.name;
+      caller.scenario = entry.scenario;
+      caller.weight = entry.weight;
+      caller.salt = digest64(std::as_bytes(std::span(entry.name)), seed);
+      limits_.set_quota(caller.tenant,
+                        {entry.requests_per_minute, entry.tokens_per_minute, entry.concurrency},
+                        now);
+      tenants.emplace(entry.name, std::move(caller));
+    }
   }
-  callers_.clear();
+  std::map<std::string, Caller, std::less<>> callers;
   // The cluster's own questions: of `up`, of probes.
-  if (!secret_.empty()) callers_.emplace(sha256_hex(secret_), Caller{.key = "cluster secret"});
+  if (!secret_.empty()) callers.emplace(sha256_hex(secret_), Caller{.key = "cluster secret"});
   for (const protocol::KeyEntry& entry : file.keys) {
     Caller caller = tenants.at(entry.tenant);
     caller.key = entry.name;
     caller.priority = entry.priority;
-    callers_.emplace(entry.sha256, std::move(caller));
+    callers.emplace(entry.sha256, std::move(caller));
   }
+  const std::lock_guard lock(mutex_);
+  asks_for_keys_ = true;
+  callers_.swap(callers);
 }
 
 protocol::ApiResult<Caller> Access::authenticate(const net::HttpRequest& request) const {

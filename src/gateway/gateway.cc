@@ -6,13 +6,10 @@
 #include <utility>
 
 #include "base/log.h"
-#include "base/mapped_file.h"
-#include "protocol/access_file.h"
 
 namespace pd::gateway {
 namespace {
 
-constexpr std::size_t kAccessFileMax = 64 << 20;
 constexpr Duration kEndCheck = std::chrono::milliseconds(20);
 constexpr Duration kEndLogGap = std::chrono::seconds(10);
 constexpr Duration kLastWords = std::chrono::seconds(1);  // for the errors of those given up
@@ -88,25 +85,10 @@ Status Gateway::open_certificate() {
 
 Status Gateway::open_access() {
   if (options_.access_file.empty()) return {};
-  const auto mistakes_as_error = [](const std::vector<std::string>& mistakes) {
-    std::string all;
-    for (const std::string& mistake : mistakes) all += (all.empty() ? "" : "\n") + mistake;
-    return error(ErrorCode::kInvalidArgument, all);
-  };
-  const auto read = read_file(options_.access_file, kAccessFileMax);
-  if (!read) return error(read.error().code, "[gateway] access_file: " + read.error().message);
-  const auto file = protocol::parse_access_file(*read, options_.access_file);
-  if (!file) return mistakes_as_error(file.error());
-  use_access(*file);
-  access_file_ = std::make_unique<WatchedFile>(
-      loop_, options_.access_file, kAccessFileMax, [this](const Result<std::string>& content) {
-        if (!content)
-          return log::error("access file: {}; the keys stay as they were", content.error().message);
-        const auto changed = protocol::parse_access_file(*content, options_.access_file);
-        if (changed) return use_access(*changed);
-        for (const std::string& mistake : changed.error())
-          log::error("{}; the keys stay as they were", mistake);
-      });
+  auto file = KeysFile::open(loop_, options_.access_file,
+                             [this](const protocol::AccessFile& keys) { use_access(keys); });
+  if (!file) return std::unexpected(file.error());
+  keys_file_ = std::move(*file);
   return {};
 }
 

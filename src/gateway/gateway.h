@@ -15,9 +15,9 @@
 #include "gateway/admin.h"
 #include "gateway/certificate_files.h"
 #include "gateway/gateway_options.h"
+#include "gateway/keys_file.h"
 #include "gateway/listening.h"
 #include "gateway/shards.h"
-#include "gateway/watched_file.h"
 #include "net/descriptor_handover.h"
 #include "net/event_loop.h"
 
@@ -51,7 +51,7 @@ class Gateway {
   Gateway(net::EventLoop& loop, GatewayOptions options);
   Status open_certificate();
   Status open_access();
-  void use_access(const protocol::AccessFile& file);
+  void use_access(const protocol::AccessFile& file);  // any thread
   Status open_admin();
   void serve();
   Status offer();
@@ -64,11 +64,11 @@ class Gateway {
   GatewayOptions options_;
   Metrics metrics_;  // of what belongs to no shard
   Access access_;
-  std::unique_ptr<WatchedFile> access_file_;
   std::unique_ptr<CertificateFiles> certificate_;
   std::unique_ptr<AccessLog> access_log_;
   std::optional<Listening> listening_;
   std::unique_ptr<Shards> shards_;
+  std::unique_ptr<KeysFile> keys_file_;  // its thread tells the shards
   std::unique_ptr<AdminServer> admin_;
   std::unique_ptr<net::DescriptorOffer> offer_;
   std::size_t shards_without_instances_ = 0;
