@@ -141,10 +141,8 @@ int run(const GatewayFlags& flags) {
   const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });
   loop.on_signals({SIGTERM, SIGINT}, [&](int) { gateway->drain(kDrainLimit); });
   loop.run();
-  if (gateway->reads_text()) {
-    gateway->close_log();
+  if (const bool log_written = gateway->close_log(); !log_written || gateway->reads_text())
     std::_Exit(0);
-  }
   return 0;
 }
 

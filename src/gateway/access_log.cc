@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "base/log.h"
@@ -16,35 +19,62 @@ namespace {
 
 constexpr std::size_t kQueueMax = 1 << 16;
 constexpr std::size_t kBatchBytes = 64 * 1024;
+constexpr Duration kLastWrites = std::chrono::seconds(2);
+constexpr Duration kThreadEnds = std::chrono::milliseconds(500);  // once it has no time left
 
+// Neither waits for the reader of a pipe.
 UniqueFd open_for_appending(const std::filesystem::path& path) {
-  return UniqueFd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
+  return UniqueFd(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0640));
+}
+
+std::size_t lines_in(std::string_view text) {
+  return static_cast<std::size_t>(std::ranges::count(text, '\n'));
+}
+
+int milliseconds_until(Time when) {
+  const Duration left = std::max(when - SteadyTime::now(), Duration{});
+  return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(left).count());
 }
 
 }  // namespace
 
 Result<std::unique_ptr<AccessLog>> AccessLog::open(std::filesystem::path path, Metrics& metrics) {
+  const auto failed = [&path] {
+    return error(ErrorCode::kUnavailable,
+                 fmt::format("[gateway] access_log: {}: cannot append: {}", path.string(),
+                             errno == ENXIO ? "nobody reads this pipe" : std::strerror(errno)));
+  };
   UniqueFd file = open_for_appending(path);
-  if (!file) {
-    return error(ErrorCode::kUnavailable, fmt::format("[gateway] access_log: {}: cannot append: {}",
-                                                      path.string(), std::strerror(errno)));
-  }
-  return std::unique_ptr<AccessLog>(new AccessLog(std::move(path), std::move(file), metrics));
+  if (!file) return failed();
+  UniqueFd ending(::eventfd(0, EFD_CLOEXEC));
+  if (!ending) return failed();
+  return std::unique_ptr<AccessLog>(
+      new AccessLog(std::move(path), std::move(file), std::move(ending), metrics));
 }
 
-AccessLog::AccessLog(std::filesystem::path path, UniqueFd file, Metrics& metrics)
+AccessLog::AccessLog(std::filesystem::path path, UniqueFd file, UniqueFd ending, Metrics& metrics)
     : path_(std::move(path)),
       file_(std::move(file)),
+      ending_(std::move(ending)),
       lost_(metrics.counter("pdserve_access_log_lost_total",
                             "lines of the access log that could not be written")),
       queue_(kQueueMax),
       thread_([this] { run(); }) {}
 
-AccessLog::~AccessLog() { queue_.close(); }
+AccessLog::~AccessLog() { end(); }
 
-void AccessLog::close() {
+void AccessLog::end() {
+  if (queue_.closed()) return;
+  end_by_ = SteadyTime::now() + kLastWrites;
   queue_.close();
-  thread_.join();
+  const std::uint64_t one = 1;
+  (void)!::write(ending_.get(), &one, sizeof one);
+}
+
+bool AccessLog::close() {
+  end();
+  return written_.try_acquire_for(kLastWrites + kThreadEnds);
 }
 
 void AccessLog::write(std::string line) {
@@ -62,21 +92,38 @@ void AccessLog::run() {
     }
     append(batch);
   }
+  written_.release();
 }
 
-void AccessLog::append(const std::string& lines) {
+void AccessLog::append(std::string_view lines) {
   reopen_if_moved();
-  std::string_view rest = lines;
-  while (!rest.empty()) {
-    const ssize_t n = ::write(file_.get(), rest.data(), rest.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      log::warn("[gateway] access_log: {}: {}", path_.string(), std::strerror(errno));
-      lost_.add(static_cast<double>(std::count(rest.begin(), rest.end(), '\n')));
-      return;
+  const std::string_view rest = put(lines);
+  if (rest.empty()) return;
+  log::warn("[gateway] access_log: {}: {}", path_.string(), std::strerror(errno));
+  lost_.add(static_cast<double>(lines_in(rest)));
+}
+
+// What could not be written; errno says why.
+std::string_view AccessLog::put(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(file_.get(), bytes.data(), bytes.size());
+    if (n > 0) {
+      bytes.remove_prefix(static_cast<std::size_t>(n));
+    } else if (n == 0 || (errno != EINTR && !(errno == EAGAIN && wait_for_room()))) {
+      break;
     }
-    rest.remove_prefix(static_cast<std::size_t>(n));
   }
+  return bytes;
+}
+
+// Until the file takes more; false, with errno: it does not before the end.
+bool AccessLog::wait_for_room() const {
+  const Time by = end_by_;
+  const bool ending = by != Time::max();
+  pollfd watched[] = {{file_.get(), POLLOUT, 0}, {ending_.get(), POLLIN, 0}};
+  const int ready = ::poll(watched, ending ? 1 : 2, ending ? milliseconds_until(by) : -1);
+  if (ready == 0) errno = ETIMEDOUT;
+  return ready > 0 || errno == EINTR;
 }
 
 void AccessLog::reopen_if_moved() {

@@ -1,7 +1,9 @@
 #include "gateway/access_log.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -62,6 +64,28 @@ TEST_F(AccessLogTest, WhatADiskDoesNotTakeIsCounted) {
     (*log)->write("two");
   }
   EXPECT_THAT(metrics_.text(), testing::HasSubstr("pdserve_access_log_lost_total 2"));
+}
+
+TEST_F(AccessLogTest, APipeIsNeverWaitedForWithoutEnd) {
+  const fs::path pipe = folder_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const auto nobody = AccessLog::open(pipe, metrics_);
+  ASSERT_FALSE(nobody);
+  EXPECT_THAT(nobody.error().message, testing::HasSubstr("nobody reads this pipe"));
+
+  const UniqueFd reader(::open(pipe.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  const auto log = AccessLog::open(pipe, metrics_);
+  ASSERT_TRUE(log) << log.error().message;
+  const std::string line(999, 'x');
+  for (int i = 0; i < 1000; ++i) (*log)->write(line);
+  const Time begun = SteadyTime::now();
+  EXPECT_TRUE((*log)->close());
+  EXPECT_LT(SteadyTime::now() - begun, std::chrono::seconds(8));
+  std::string kept(1'000'000, '\0');
+  const ssize_t n = ::read(reader.get(), kept.data(), kept.size());
+  ASSERT_GT(n, 0);
+  EXPECT_THAT(metrics_.text(), testing::HasSubstr("pdserve_access_log_lost_total " +
+                                                  std::to_string(1000 - n / 1000)));
 }
 
 TEST_F(AccessLogTest, SaysWhereItCannotWrite) {

@@ -67,9 +67,7 @@ Gateway::~Gateway() {
   if (look_) loop_.cancel(*look_);
 }
 
-void Gateway::close_log() {
-  if (access_log_) access_log_->close();
-}
+bool Gateway::close_log() { return !access_log_ || access_log_->close(); }
 
 Status Gateway::open_certificate() {
   if (options_.certificate.certificate.empty()) return {};

@@ -42,10 +42,10 @@ class Gateway {
   // No new requests. What is still in flight after `limit` ends with an error that says so. Again:
   // the sooner limit counts.
   void drain(Duration limit);
-  // A text is being read whose end nobody waits for: destruction would wait for it. A process that
-  // has nothing else to do closes the log and ends.
+  // A text is being read, or the log's last lines are being written, whose end nobody waits for:
+  // destruction would. A process that has nothing else to do closes the log and ends.
   bool reads_text() const { return shards_->reads_text(); }
-  void close_log();
+  bool close_log();  // false: it still writes
 
  private:
   Gateway(net::EventLoop& loop, GatewayOptions options);
