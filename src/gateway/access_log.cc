@@ -97,10 +97,19 @@ void AccessLog::run() {
 
 void AccessLog::append(std::string_view lines) {
   reopen_if_moved();
+  if (inside_line_ && !put("\n").empty()) return lose(lines);
+  inside_line_ = false;
   const std::string_view rest = put(lines);
   if (rest.empty()) return;
+  const std::string_view written = lines.substr(0, lines.size() - rest.size());
+  inside_line_ = !written.empty() && !written.ends_with('\n');
+  lose(rest);
+}
+
+// Those that errno says the file does not take; of the first a part may be in it.
+void AccessLog::lose(std::string_view lines) {
   log::warn("[gateway] access_log: {}: {}", path_.string(), std::strerror(errno));
-  lost_.add(static_cast<double>(lines_in(rest)));
+  lost_.add(static_cast<double>(lines_in(lines)));
 }
 
 // What could not be written; errno says why.
@@ -131,7 +140,10 @@ void AccessLog::reopen_if_moved() {
   const bool same = ::stat(path_.c_str(), &named) == 0 && ::fstat(file_.get(), &open) == 0 &&
                     named.st_dev == open.st_dev && named.st_ino == open.st_ino;
   if (same) return;
-  if (UniqueFd file = open_for_appending(path_)) file_ = std::move(file);
+  UniqueFd file = open_for_appending(path_);
+  if (!file) return;
+  file_ = std::move(file);
+  inside_line_ = false;
 }
 
 }  // namespace pd::gateway

@@ -37,6 +37,7 @@ class AccessLog {
   void run();
   void append(std::string_view lines);
   std::string_view put(std::string_view bytes);
+  void lose(std::string_view lines);
   bool wait_for_room() const;
   void reopen_if_moved();
 
@@ -47,6 +48,7 @@ class AccessLog {
   std::binary_semaphore written_{0};
   Counter lost_;
   BoundedQueue<std::string> queue_;
+  bool inside_line_ = false;  // the file ends in a line of which a part is missing
   std::jthread thread_;
 };
 

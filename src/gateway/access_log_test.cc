@@ -3,16 +3,38 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <fstream>
 #include <iterator>
+#include <thread>
 
 namespace pd::gateway {
 namespace {
 
 namespace fs = std::filesystem;
+
+// As a full disk: no file of this process grows beyond so many bytes.
+class SmallFiles {
+ public:
+  explicit SmallFiles(rlim_t bytes) : ignored_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~SmallFiles() {
+    lift();
+    std::signal(SIGXFSZ, ignored_);
+  }
+  void lift() const { ::setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  void (*ignored_)(int);
+  rlimit before_{};
+};
 
 class AccessLogTest : public testing::Test {
  protected:
@@ -27,6 +49,11 @@ class AccessLogTest : public testing::Test {
   static std::string content(const fs::path& path) {
     std::ifstream file(path);
     return {std::istreambuf_iterator<char>(file), {}};
+  }
+  void wait_until_lost(double lines) {
+    const Counter lost = metrics_.counter("pdserve_access_log_lost_total", "");
+    const Time limit = SteadyTime::now() + std::chrono::seconds(10);
+    while (lost.value() < lines && SteadyTime::now() < limit) std::this_thread::yield();
   }
   fs::path folder_;
   Metrics metrics_;
@@ -64,6 +91,20 @@ TEST_F(AccessLogTest, WhatADiskDoesNotTakeIsCounted) {
     (*log)->write("two");
   }
   EXPECT_THAT(metrics_.text(), testing::HasSubstr("pdserve_access_log_lost_total 2"));
+}
+
+TEST_F(AccessLogTest, WhatADiskTakesHalfOfStandsAlone) {
+  const SmallFiles small(25);
+  const auto log = AccessLog::open(folder_ / "log", metrics_);
+  ASSERT_TRUE(log);
+  for (int i = 1; i <= 3; ++i) {
+    (*log)->write("line " + std::to_string(i) + " of ten");
+    if (i == 2) wait_until_lost(1);
+    if (i == 2) small.lift();
+  }
+  EXPECT_TRUE((*log)->close());
+  EXPECT_EQ(content(folder_ / "log"), "line 1 of ten\nline 2 of t\nline 3 of ten\n");
+  EXPECT_THAT(metrics_.text(), testing::HasSubstr("pdserve_access_log_lost_total 1"));
 }
 
 TEST_F(AccessLogTest, APipeIsNeverWaitedForWithoutEnd) {
