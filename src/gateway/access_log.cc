@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::size_t kQueueMax = 1 << 16;
 constexpr std::size_t kBatchBytes = 64 * 1024;
+constexpr Duration kLostLogGap = std::chrono::seconds(10);
 constexpr Duration kLastWrites = std::chrono::seconds(2);
 constexpr Duration kThreadEnds = std::chrono::milliseconds(500);  // once it has no time left
 
@@ -108,8 +109,13 @@ void AccessLog::append(std::string_view lines) {
 
 // Those that errno says the file does not take; of the first a part may be in it.
 void AccessLog::lose(std::string_view lines) {
-  log::warn("[gateway] access_log: {}: {}", path_.string(), std::strerror(errno));
+  const int why = errno;
   lost_.add(static_cast<double>(lines_in(lines)));
+  const Time now = SteadyTime::now();
+  if (told_ != Time{} && now - told_ < kLostLogGap) return;
+  told_ = now;
+  log::warn("[gateway] access_log: {}: {} ({} lines lost so far)", path_.string(),
+            why == ETIMEDOUT ? "its reader has stalled" : std::strerror(why), lost_.value());
 }
 
 // What could not be written; errno says why.

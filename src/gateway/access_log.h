@@ -48,6 +48,7 @@ class AccessLog {
   std::binary_semaphore written_{0};
   Counter lost_;
   BoundedQueue<std::string> queue_;
+  Time told_{};               // when the log last heard of lost lines
   bool inside_line_ = false;  // the file ends in a line of which a part is missing
   std::jthread thread_;
 };

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <iterator>
@@ -91,6 +92,20 @@ TEST_F(AccessLogTest, WhatADiskDoesNotTakeIsCounted) {
     (*log)->write("two");
   }
   EXPECT_THAT(metrics_.text(), testing::HasSubstr("pdserve_access_log_lost_total 2"));
+}
+
+TEST_F(AccessLogTest, ADiskThatStaysFullIsToldOnce) {
+  testing::internal::CaptureStdout();
+  const auto log = AccessLog::open("/dev/full", metrics_);
+  ASSERT_TRUE(log);
+  for (int i = 1; i <= 50; ++i) {
+    (*log)->write("line");
+    wait_until_lost(i);
+  }
+  EXPECT_TRUE((*log)->close());
+  const std::string told = testing::internal::GetCapturedStdout();
+  EXPECT_THAT(told, testing::HasSubstr("No space left on device (1 lines lost so far)"));
+  EXPECT_EQ(std::ranges::count(told, '\n'), 1) << told;
 }
 
 TEST_F(AccessLogTest, WhatADiskTakesHalfOfStandsAlone) {
