@@ -67,7 +67,7 @@ class HttpResponse {
 // What the servers of one port hold together, so that their limits are the port's. Any thread.
 struct HttpHoldings {
   std::atomic<int> connections{0};
-  std::atomic<std::size_t> body_bytes{0};    // of requests that are being received
+  std::atomic<std::size_t> body_bytes{0};    // of memory, of those being received
   std::atomic<std::size_t> unsent_bytes{0};  // of responses that wait for their readers
 };
 

@@ -10,8 +10,8 @@ namespace pd::net {
 namespace {
 
 constexpr std::size_t kMethodBytesMax = 32;
-// What is reserved for a body before its bytes arrive: a Content-Length is a claim, not memory.
-constexpr std::uint64_t kBodyReserveMax = 64 * 1024;
+// By which a body's memory grows at least; and by a quarter of what it has.
+constexpr std::size_t kBodyGrowthMin = 64 * 1024;
 
 constexpr char kTlsHandshake = 0x16;
 
@@ -132,7 +132,6 @@ void RequestParser::end_head() {
                 fmt::format("the request body is over {} bytes", limits_->body_bytes_max.value()));
   }
   if (!check_coding() || !check_expectation()) return;
-  request_.body.reserve(static_cast<std::size_t>(std::min(body_left_, kBodyReserveMax)));
   state_ = chunked_ || body_left_ > 0 ? State::kBody : State::kComplete;
 }
 
@@ -186,7 +185,7 @@ bool RequestParser::take_expect_continue() { return std::exchange(expect_continu
 void RequestParser::read_body(std::string_view& input) {
   if (!chunked_) {
     const auto taken = static_cast<std::size_t>(std::min<std::uint64_t>(body_left_, input.size()));
-    request_.body.append(input.substr(0, taken));
+    append_body(input.substr(0, taken), body_left_);
     input.remove_prefix(taken);
     body_left_ -= taken;
     if (body_left_ == 0) state_ = State::kComplete;
@@ -203,7 +202,7 @@ void RequestParser::read_body(std::string_view& input) {
     case ChunkedBody::Event::kMore:
       return;
     case ChunkedBody::Event::kData:
-      request_.body.append(chunks_.data());
+      append_body(chunks_.data(), body_max - request_.body.size());
       return;
     case ChunkedBody::Event::kEnd:
       state_ = State::kComplete;
@@ -211,6 +210,22 @@ void RequestParser::read_body(std::string_view& input) {
     case ChunkedBody::Event::kFailed:
       return fail(400, chunks_.problem().message);
   }
+}
+
+// `left`: the most that still comes, these bytes included. Memory follows the bytes: a
+// Content-Length is a claim. append() and reserve() would double what there is.
+void RequestParser::append_body(std::string_view bytes, std::uint64_t left) {
+  std::string& body = request_.body;
+  const std::size_t size = body.size() + bytes.size();
+  if (size > body.capacity()) {
+    const std::uint64_t more =
+        std::min<std::uint64_t>(std::max(kBodyGrowthMin, size / 4), left - bytes.size());
+    std::string grown;
+    grown.reserve(size + static_cast<std::size_t>(more));
+    grown += body;
+    body = std::move(grown);
+  }
+  body += bytes;
 }
 
 void RequestParser::abandon() {

@@ -145,7 +145,7 @@ void ServerConnection::parse(std::string_view bytes) {
       return begin_response(parser_.take_head());
     if (parser_.take_expect_continue()) queue(kContinue);
   }
-  count_body(parser_.body_bytes());
+  count_body(parser_.body_memory());
   if (after == State::kFailed) return refuse(parser_.problem());
   const auto most = static_cast<std::size_t>(context_->limits.bodies_bytes_max.value());
   if (after == State::kBody && context_->holdings->body_bytes > most) {
