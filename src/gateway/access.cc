@@ -133,11 +133,11 @@ std::optional<Refusal> Access::admit_tokens(const Caller& caller, Tokens prompt,
   return limit ? std::optional(refusal(caller, *limit)) : std::nullopt;
 }
 
-void Access::refund(const Caller& caller, const ApiError& error, Bytes body, Time now) {
-  const bool callers_mistake = error.status < 500 && error.status != 429;
+void Access::refund(const Caller& caller, int status, Bytes body, Tokens prompts, Time now) {
+  const bool callers_mistake = status < 500 && status != 429 && status != 499;
   if (callers_mistake && body > kPreparedAtOnce) return;
   const std::lock_guard lock(mutex_);
-  limits_.refund(caller.tenant, now);
+  limits_.refund(caller.tenant, prompts, now);
 }
 
 void Access::count_output(const Caller& caller, Tokens tokens, Time now) {

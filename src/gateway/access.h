@@ -52,10 +52,10 @@ class Access {
   // A request with such a body comes in; not refused: release() when it has ended.
   std::optional<Refusal> admit(const Caller& caller, Bytes body, Time now);
   std::optional<Refusal> admit_tokens(const Caller& caller, Tokens prompt, Bytes body, Time now);
-  // The request with such a body ended with `error` before an instance has worked for it: it is
-  // none of the minute's requests, unless a text thread has read it only to find its caller's
-  // mistake.
-  void refund(const Caller& caller, const protocol::ApiError& error, Bytes body, Time now);
+  // The request with such a body ended with `status` before an instance has worked for it: it is
+  // none of the minute's requests, and its prompts none of the minute's tokens, unless a text
+  // thread has read it only to find its caller's mistake. 499: the client left.
+  void refund(const Caller& caller, int status, Bytes body, Tokens prompts, Time now);
   void count_output(const Caller& caller, Tokens tokens, Time now);
   void release(const Caller& caller, Time admitted, Time now);
 

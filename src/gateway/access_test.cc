@@ -118,14 +118,14 @@ TEST_F(AccessTest, OnlyALongBodyWithItsCallersMistakeIsNotGivenBack) {
   const Caller backend = caller("sk-1");
   const auto left_after = [&](int status, Bytes body) {
     EXPECT_FALSE(access_.admit(backend, body, now_));
-    access_.refund(backend, {status, "", "", "", ""}, body, now_);
+    access_.refund(backend, status, body, Tokens(0), now_);
     for (const auto& [name, value] : access_.headers(backend, now_))
       if (name == "x-ratelimit-remaining-requests") return value;
     return std::string();
   };
   for (const int status : {400, 404, 429, 499, 503})
     EXPECT_EQ(left_after(status, Bytes(2048)), "60");
-  for (const int status : {429, 500, 503}) EXPECT_EQ(left_after(status, Bytes(2049)), "60");
+  for (const int status : {429, 499, 500, 503}) EXPECT_EQ(left_after(status, Bytes(2049)), "60");
   EXPECT_EQ(left_after(400, Bytes(2049)), "59");
   EXPECT_EQ(left_after(404, Bytes(10'000'000)), "58");
 }

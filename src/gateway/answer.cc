@@ -324,7 +324,7 @@ void Answer::complete() {
       finished.push_back(
           {static_cast<int>(i), text + choice.text, std::move(logprobs), choice.finish});
     }
-    count_output();
+    settle(200);
     response_.send(200, "application/json", protocol::render_answer(identity_, finished, usage()),
                    headers());
   }
@@ -348,9 +348,7 @@ void Answer::fail(const ApiError& error, Counter AnswerMetrics::* counter) {
     write(protocol::StreamRenderer::error_event(error));
     response_.end();
   } else {
-    count_output();
-    if (error.status == 429)
-      context_.access->refund(arrival_.caller, error, arrival_.body, context_.loop->now());
+    settle(error.status);
     std::vector<net::Header> headers = this->headers();
     if (error.status == 429) {
       const double wait = std::ceil(to_seconds(context_.driver->expected_wait()));
@@ -369,11 +367,20 @@ void Answer::cancel_all() {
   }
 }
 
-// Before the headers that say what is left.
-void Answer::count_output() {
-  if (std::exchange(output_counted_, true)) return;
-  context_.access->count_output(arrival_.caller, Tokens(usage().completion_tokens),
-                                context_.loop->now());
+// What its tenant pays for it: nothing when no instance has taken a leg of any choice. Before the
+// headers that say what is left.
+void Answer::settle(int status) {
+  if (std::exchange(settled_, true)) return;
+  const Time now = context_.loop->now();
+  const protocol::Usage used = usage();
+  if (std::ranges::any_of(choices_,
+                          [this](const Choice& choice) { return record_of(choice).taken; }))
+    return context_.access->count_output(arrival_.caller, Tokens(used.completion_tokens), now);
+  context_.access->refund(arrival_.caller, status, arrival_.body, Tokens(used.prompt_tokens), now);
+}
+
+policy::RequestRecord Answer::record_of(const Choice& choice) const {
+  return context_.driver->record(choice.id).value_or(choice.record);
 }
 
 std::vector<net::Header> Answer::headers() const {
@@ -389,7 +396,7 @@ void Answer::close(Counter AnswerMetrics::* counter, int status, const std::stri
   ended.status = status;
   ended.error_code = error_code;
   count_stages(ended);
-  count_output();
+  settle(status);
   context_.access->release(arrival_.caller, arrival_.admitted, context_.loop->now());
   context_.book->leave(ended);
 }
@@ -421,8 +428,7 @@ RequestEntry Answer::entry() const {
   out.total = now - arrival_.received;
   if (first_token_) out.first_token = *first_token_ - arrival_.received;
   for (const Choice& choice : choices_) {
-    const auto running = context_.driver->record(choice.id);
-    const policy::RequestRecord& record = running ? *running : choice.record;
+    const policy::RequestRecord record = record_of(choice);
     if (record.total() >= out.record.total()) out.record = record;
   }
   if (failed_) out.record = *failed_;

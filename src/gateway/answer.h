@@ -88,7 +88,8 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
   void fail(const protocol::ApiError& error, Counter AnswerMetrics::* counter);
   void complete();
   void cancel_all();
-  void count_output();
+  void settle(int status);
+  policy::RequestRecord record_of(const Choice& choice) const;
   void count_stages(const RequestEntry& ended);
   std::vector<net::Header> headers() const;
   void close(Counter AnswerMetrics::* counter, int status, const std::string& error_code = "");
@@ -111,7 +112,7 @@ class Answer : public OpenRequest, public std::enable_shared_from_this<Answer> {
   std::optional<net::EventLoop::TimerId> keep_alive_;
   std::int64_t cached_tokens_ = 0;
   bool stream_open_ = false;
-  bool output_counted_ = false;  // among its tenant's tokens
+  bool settled_ = false;  // what it costs its tenant
   bool closed_ = false;
 };
 

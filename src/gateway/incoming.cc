@@ -38,7 +38,11 @@ void Incoming::wait(Time limit, const ApiError& late) {
     self->end(late);
   });
   response_->on_close([weak] {
-    if (const auto self = weak.lock()) self->close(499, "client_left", &AnswerMetrics::cancelled);
+    const auto self = weak.lock();
+    if (!self || self->over()) return;
+    self->context_.access->refund(self->arrival_.caller, 499, self->arrival_.body, {},
+                                  self->context_.loop->now());
+    self->close(499, "client_left", &AnswerMetrics::cancelled);
   });
   context_.book->enter(arrival_.id, shared_from_this());
 }
@@ -58,7 +62,7 @@ void Incoming::cancel() {
 void Incoming::finish(const ApiError& error, Duration wait, Counter AnswerMetrics::* counter) {
   if (over()) return;
   const Time now = context_.loop->now();
-  if (admitted_) context_.access->refund(arrival_.caller, error, arrival_.body, now);
+  if (admitted_) context_.access->refund(arrival_.caller, error.status, arrival_.body, {}, now);
   std::vector<net::Header> headers = answer_headers(*context_.access, arrival_, now);
   if (error.status == 429) headers.push_back(retry_after(wait));
   if (response_->open()) {

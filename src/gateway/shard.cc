@@ -378,7 +378,7 @@ void Shard::answer_text(const TextQuestion& question,
   const Arrival& arrival = question.arrival;
   const Time now = loop_.now();
   access_.release(arrival.caller, arrival.admitted, now);
-  if (!result) access_.refund(arrival.caller, result.error(), arrival.body, now);
+  if (!result) access_.refund(arrival.caller, result.error().status, arrival.body, {}, now);
   std::vector<net::Header> headers = access_.headers(arrival.caller, now);
   net::HttpResponse response = question.response;
   if (result) return response.send(200, "application/json", *result, headers);

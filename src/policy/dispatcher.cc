@@ -217,6 +217,7 @@ void Dispatcher::settle(RequestId id, Request& request, Time now) {
   restarts_ += static_cast<std::uint64_t>(request.life.restarts() - request.record.restarts);
   request.record.restarts = request.life.restarts();
   request.record.crashes = request.life.crashes();
+  request.record.taken = request.life.taken();
   request.record.evictions = request.life.evictions();
   if (!request.life.done()) {
     file(id, request);

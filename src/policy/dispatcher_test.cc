@@ -163,6 +163,23 @@ TEST_F(DecodePlacementTest, WhatADCanNeverHoldGoesToALargerOne) {
   EXPECT_EQ(polled<SendDecode>().size(), 1u) << "who came before that was known still gets one";
 }
 
+TEST_F(DispatcherTest, ARecordSaysWhetherAnInstanceHasTakenIt) {
+  submit(1);
+  const auto first = polled<SendPrefill>();
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_FALSE(dispatcher_.record({0, 1}, now_)->taken) << "it has only been asked";
+  dispatcher_.on_rejected(first[0].request, first[0].leg, milliseconds(50), now_);
+  const auto second = polled<SendPrefill>();
+  ASSERT_EQ(second.size(), 1u);
+  EXPECT_FALSE(dispatcher_.record({0, 1}, now_)->taken);
+  dispatcher_.on_accepted(second[0].request, second[0].leg, now_);
+  EXPECT_TRUE(dispatcher_.record({0, 1}, now_)->taken);
+  dispatcher_.cancel({0, 1}, now_);
+  const auto ended = polled<Finish>();
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_TRUE(ended[0].record.taken) << "what becomes of it afterwards does not matter";
+}
+
 class MixedGroupTest : public DispatcherTest {
  protected:
   static constexpr WorkerId kBoth{21};

@@ -60,6 +60,7 @@ void RequestLife::on_accepted(LegNumber leg) {
   if (holds(hedge_, leg)) hedge_->accepted = true;
   if (holds(prefill_, leg)) prefill_->accepted = true;
   if (holds(decode_, leg)) decode_->accepted = true;
+  taken_ |= accepted(leg);
 }
 
 void RequestLife::on_rejected(LegNumber leg) {
@@ -82,6 +83,7 @@ bool RequestLife::on_tokens(LegNumber leg, std::uint32_t index, std::uint32_t co
   const bool from_decode = holds(decode_, leg) &&
                            (phase_ == RequestPhase::kJoining || phase_ == RequestPhase::kDecoding);
   if (!from_prefill && !from_decode) return false;
+  taken_ = true;
   if (index != emitted_) {
     on_accepted(leg);  // it works on it, whatever it has said
     on_fault(leg, Error{ErrorCode::kInternal, "worker sent output tokens out of order"},

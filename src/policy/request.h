@@ -89,6 +89,7 @@ class RequestLife {
   std::uint32_t emitted() const { return emitted_; }  // output tokens so far
   // Workers that crashed under it: each once, however many of its legs went with it.
   int crashes() const { return static_cast<int>(crashed_.size()); }
+  bool taken() const { return taken_; }  // an instance has worked for it, or has said it will
   int restarts() const { return restarts_; }
   int evictions() const { return evictions_; }  // D was short of memory; among the restarts
   // Of the restarts, those that begin with a prefill and are not the first after a worker's crash,
@@ -156,6 +157,7 @@ class RequestLife {
   LegNumber next_leg_ = 1;
   std::uint32_t emitted_ = 0;
   std::vector<WorkerId> crashed_;
+  bool taken_ = false;
   bool denied_ = false;
   int restarts_ = 0;
   int evictions_ = 0;

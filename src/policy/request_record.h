@@ -14,6 +14,7 @@ struct RequestRecord {
   Time submitted;
   RequestPhase phase = RequestPhase::kWaitingPrefill;  // it is in, or was in when it ended
   std::array<Duration, 5> in_phase{};  // by RequestPhase but kDone; all attempts together
+  bool taken = false;                  // an instance has taken a leg of it
   int rejections = 0;                  // legs that an instance had no place for
   int crashes = 0;
   int restarts = 0;

@@ -121,8 +121,10 @@ std::optional<TenantLimits::Refusal> TenantLimits::admit_tokens(TenantId tenant,
   return std::nullopt;
 }
 
-void TenantLimits::refund(TenantId tenant, Time now) {
-  tenants_[tenant].standing.requests.give_back(1, now);
+void TenantLimits::refund(TenantId tenant, Tokens prompts, Time now) {
+  Standing& standing = tenants_[tenant].standing;
+  standing.requests.give_back(1, now);
+  standing.tokens.give_back(static_cast<double>(prompts.value()), now);
 }
 
 void TenantLimits::count_output(TenantId tenant, Tokens tokens, Time now) {

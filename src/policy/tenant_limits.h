@@ -76,8 +76,9 @@ class TenantLimits {
   std::optional<Refusal> admit(TenantId tenant, Bytes body, Time now);
   // Its prompts are so long. Not refused: they are counted.
   std::optional<Refusal> admit_tokens(TenantId tenant, Tokens tokens, Bytes body, Time now);
-  // No instance has worked for it: among the requests of the minute it does not count.
-  void refund(TenantId tenant, Time now);
+  // No instance has worked for it: it is none of the minute's requests, and its prompts, as far as
+  // they were counted, none of its tokens.
+  void refund(TenantId tenant, Tokens prompts, Time now);
   void count_output(TenantId tenant, Tokens tokens, Time now);
   void release(TenantId tenant, Time admitted, Time now);
 

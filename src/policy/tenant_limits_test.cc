@@ -93,7 +93,7 @@ TEST_F(TenantLimitsTest, WhoComesBackWhenItWasToldComesIn) {
       const auto refused = limits_.admit(kA, body, now_);
       if (refused) return refused;
       const auto tokens = limits_.admit_tokens(kA, prompt, body, now_);
-      if (tokens) limits_.refund(kA, now_);
+      if (tokens) limits_.refund(kA, Tokens(0), now_);
       limits_.release(kA, now_, now_);
       return tokens;
     };
@@ -125,13 +125,15 @@ TEST_F(TenantLimitsTest, AFewShortBodiesSayLittleAboutALongOne) {
 }
 
 TEST_F(TenantLimitsTest, WhatNoInstanceWorkedForIsNotCounted) {
-  limits_.set_quota(kA, {.requests_per_minute = 2}, now_);
+  limits_.set_quota(kA, {.requests_per_minute = 2, .tokens_per_minute = 600}, now_);
   for (int i = 0; i < 10; ++i) {
     ASSERT_FALSE(limits_.admit(kA, kBody, now_));
-    limits_.refund(kA, now_);
+    ASSERT_FALSE(limits_.admit_tokens(kA, Tokens(400), kBody, now_));
+    limits_.refund(kA, Tokens(400), now_);
     limits_.release(kA, now_, now_);
   }
   EXPECT_EQ(limits_.standing(kA).requests.left(now_), 2) << "and nothing is won";
+  EXPECT_EQ(limits_.standing(kA).tokens.left(now_), 600);
 }
 
 TEST_F(TenantLimitsTest, ThePlaceOfTheOldestIsFreeFirst) {

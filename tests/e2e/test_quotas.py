@@ -59,6 +59,30 @@ def test_what_is_refused_does_not_count(cluster):
     assert int(answer.headers["x-ratelimit-remaining-requests"]) >= 19
 
 
+def test_what_no_instance_took_costs_nothing(start_cluster, tmp_path):
+    """Refused for want of a place, or left by its client while it waits: neither the request nor its prompt counts."""
+    access_file(tmp_path / "access.toml", TENANTS, KEYS)
+    cluster = start_cluster(config={"gateway": {"access_file": str(tmp_path / "access.toml"), "ttft_limit": "2s"}})
+    prompt = [5] * 400
+    prefills = cluster.instances("prefill")
+    cluster.signal_pid("controller", signal.SIGSTOP)  # which would replace the frozen
+    for prefill in prefills:
+        cluster.freeze(prefill)
+    try:
+        for key in ("sk-many", "sk-tokens"):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{cluster.gateway}/v1/completions", json={"prompt": prompt}, timeout=0.5,
+                           headers={"authorization": f"Bearer {key}"})
+        many, tokens = ask(cluster.gateway, "sk-many"), ask(cluster.gateway, "sk-tokens", prompt=prompt, n=2)
+    finally:
+        for prefill in prefills:
+            cluster.thaw(prefill)
+        cluster.signal_pid("controller", signal.SIGCONT)
+    assert {many.status_code, tokens.status_code} <= {429, 503}, (many.text, tokens.text)
+    assert many.headers["x-ratelimit-remaining-requests"] == "20"
+    assert tokens.headers["x-ratelimit-remaining-tokens"] == "6000"
+
+
 def test_what_was_read_at_length_counts(cluster):
     long = "x" * 3000  # over 2 KiB: read by a thread of its own
     answers = [ask(cluster.gateway, "sk-many", temperature=9, user=long) for _ in range(25)]
