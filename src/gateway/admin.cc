@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/text.h"
 #include "gateway/refuse.h"
 #include "gateway/shards.h"
+#include "net/percent_encoding.h"
 #include "protocol/api_error.h"
 
 namespace pd::gateway {
@@ -20,18 +20,6 @@ namespace {
 
 constexpr std::string_view kJson = "application/json";
 constexpr std::string_view kRequests = "/admin/v1/requests";
-
-// As in a path: %41 is A. What is not of this form stands for itself.
-std::string percent_decoded(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto code =
-        text[i] == '%' && i + 2 < text.size() ? from_hex(text.substr(i + 1, 2)) : std::nullopt;
-    out += code ? static_cast<char>(*code) : text[i];
-    if (code) i += 2;
-  }
-  return out;
-}
 
 nlohmann::ordered_json bucket_json(const policy::QuotaBucket& bucket, Time now) {
   if (!bucket.limited()) return nullptr;
@@ -81,7 +69,7 @@ void AdminServer::handle(const net::HttpRequest& request, net::HttpResponse& res
   if (path == kRequests) {
     if (only("GET")) send_requests(response);
   } else if (path.starts_with(fmt::format("{}/", kRequests))) {
-    handle_request(request, percent_decoded(path.substr(kRequests.size() + 1)), response);
+    handle_request(request, net::percent_decoded(path.substr(kRequests.size() + 1)), response);
   } else if (path == "/admin/v1/tenants") {
     if (only("GET")) response.send(200, kJson, tenants_json());
   } else if (path == "/admin/v1/drain") {

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "gateway/refuse.h"
 #include "gateway/shards.h"
+#include "net/percent_encoding.h"
 
 namespace pd::gateway {
 
@@ -31,7 +32,8 @@ std::int64_t unix_seconds() {
 
 ApiError not_found(const net::HttpRequest& request) {
   return {404, "invalid_request_error",
-          fmt::format("Invalid URL ({} {})", request.method, request.path()), "", "unknown_url"};
+          fmt::format("Invalid URL ({} {})", request.method, request.path()),
+          "", "unknown_url"};
 }
 
 ApiError shutting_down() {
@@ -225,12 +227,12 @@ void Shard::answer_at_once(const net::HttpRequest& request, net::HttpResponse re
                nlohmann::json{{"object", "list"}, {"data", {model_json()}}}.dump());
   constexpr std::string_view kOfModels = "/v1/models/";
   if (path.starts_with(kOfModels)) {
-    const std::string_view name = path.substr(kOfModels.size());
+    const std::string name = net::percent_decoded(path.substr(kOfModels.size()));
     if (name == options_.model_name) return get("application/json", model_json().dump());
     return refuse(response,
                   {404, "invalid_request_error",
-                   fmt::format("The model '{}' does not exist; this server has '{}'", name,
-                               options_.model_name),
+                   fmt::format("The model '{}' does not exist; this server has '{}'",
+                               name, options_.model_name),
                    "model", "model_not_found"},
                   headers);
   }

@@ -247,6 +247,15 @@ def test_tenants_share_no_prefix(doors, start_cluster):
     assert cached[0] == 0 and cached[1] > 0 and cached[2] == 0 and cached[3] > 0, cached
 
 
+def test_a_model_whose_name_needs_encoding(start_cluster):
+    cluster = start_cluster(config={"model": {"name": "acme/tiny model"}})
+    assert httpx.get(f"{cluster.gateway}/v1/models").json()["data"][0]["id"] == "acme/tiny model"
+    for name in ("acme%2Ftiny%20model", "acme/tiny%20model"):
+        one = httpx.get(f"{cluster.gateway}/v1/models/{name}")
+        assert one.status_code == 200 and one.json()["id"] == "acme/tiny model", one.text
+    assert httpx.get(f"{cluster.gateway}/v1/models/acme%2Ftiny").status_code == 404
+
+
 def test_drain_by_the_operator(doors, program):
     with doors.held():
         request, lines, close = doors.stream("sk-mail")
