@@ -81,7 +81,7 @@ void AdminServer::handle(const net::HttpRequest& request, net::HttpResponse& res
     refuse(response, {404, "invalid_request_error",
                       fmt::format("there is no {}; /admin/v1/requests, /admin/v1/tenants and "
                                   "/admin/v1/drain are here",
-                                  path),
+                                  protocol::shortened(path)),
                       "", "unknown_url"});
   }
 }

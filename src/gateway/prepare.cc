@@ -19,10 +19,10 @@ namespace {
 
 std::optional<ApiError> check_model(std::string_view asked, const PrepareContext& context) {
   if (asked.empty() || asked == context.model_name) return std::nullopt;
-  return ApiError{
-      404, "invalid_request_error",
-      fmt::format("The model '{}' does not exist; this server has '{}'", asked, context.model_name),
-      "model", "model_not_found"};
+  return ApiError{404, "invalid_request_error",
+                  fmt::format("The model '{}' does not exist; this server has '{}'",
+                              protocol::shortened(asked), context.model_name),
+                  "model", "model_not_found"};
 }
 
 ApiResult<std::string> render_chat(const nlohmann::ordered_json& messages,

@@ -23,8 +23,9 @@ inline void refuse_method(net::HttpResponse& response, const net::HttpRequest& r
                           std::string allowed, std::vector<net::Header> headers = {}) {
   const protocol::ApiError error{
       405, "invalid_request_error",
-      fmt::format("{} does not answer {}; use {}", request.path(), request.method, allowed), "",
-      "method_not_allowed"};
+      fmt::format("{} does not answer {}; use {}", protocol::shortened(request.path()),
+                  request.method, allowed),
+      "", "method_not_allowed"};
   headers.emplace_back("allow", std::move(allowed));
   refuse(response, error, std::move(headers));
 }

@@ -97,7 +97,7 @@ protocol::ApiResult<RequestEntry> meant_by(const std::string& name,
     return std::unexpected(protocol::ApiError{
         404, "invalid_request_error",
         fmt::format("no request {} is being served here: it has ended, or another gateway has it",
-                    name),
+                    protocol::shortened(name)),
         "", "unknown_request"});
   }
   if (found.size() == 1) return found.front();

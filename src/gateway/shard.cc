@@ -32,7 +32,7 @@ std::int64_t unix_seconds() {
 
 ApiError not_found(const net::HttpRequest& request) {
   return {404, "invalid_request_error",
-          fmt::format("Invalid URL ({} {})", request.method, request.path()),
+          fmt::format("Invalid URL ({} {})", request.method, protocol::shortened(request.path())),
           "", "unknown_url"};
 }
 
@@ -232,7 +232,7 @@ void Shard::answer_at_once(const net::HttpRequest& request, net::HttpResponse re
     return refuse(response,
                   {404, "invalid_request_error",
                    fmt::format("The model '{}' does not exist; this server has '{}'",
-                               name, options_.model_name),
+                               protocol::shortened(name), options_.model_name),
                    "model", "model_not_found"},
                   headers);
   }

@@ -6,6 +6,25 @@
 
 namespace pd::protocol {
 
+namespace {
+
+constexpr std::size_t kNameBytesMax = 200;
+constexpr std::size_t kMessageBytesMax = 2000;
+
+std::string cut(std::string_view text, std::size_t bytes_max) {
+  if (text.size() <= bytes_max) return std::string(text);
+  const auto continues = [&](std::size_t i) {
+    return (static_cast<unsigned char>(text[i]) & 0xC0U) == 0x80U;
+  };
+  std::size_t end = bytes_max;
+  while (end > 0 && bytes_max - end < 3 && continues(end)) --end;
+  return std::string(text.substr(0, end)) + "\u2026";
+}
+
+}  // namespace
+
+std::string shortened(std::string_view text) { return cut(text, kNameBytesMax); }
+
 ApiError invalid_field(std::string_view field, std::string message) {
   return {400, "invalid_request_error", std::move(message), std::string(field), ""};
 }
@@ -52,7 +71,7 @@ ApiError to_api_error(const Error& error) {
 
 std::string to_json(const ApiError& error) {
   std::string out = "{\"error\":{\"message\":\"";
-  append_json_escaped(out, error.message);
+  append_json_escaped(out, cut(error.message, kMessageBytesMax));
   out += "\",\"type\":\"";
   append_json_escaped(out, error.type);
   const auto nullable = [&](const char* name, const std::string& value) {
@@ -65,7 +84,7 @@ std::string to_json(const ApiError& error) {
       out += '"';
     }
   };
-  nullable("param", error.param);
+  nullable("param", shortened(error.param));
   out += ",\"code\":";
   if (error.code.empty()) {
     out += "null";

@@ -20,6 +20,10 @@ struct ApiError {
 template <typename T>
 using ApiResult = std::expected<T, ApiError>;
 
+// What a client sent, for a message that names it: its first 200 bytes, whole characters, and an
+// ellipsis for what is left out.
+std::string shortened(std::string_view text);
+
 // 400 that names a field.
 ApiError invalid_field(std::string_view field, std::string message);
 ApiError unsupported_field(std::string_view field, std::string_view why);
@@ -28,7 +32,8 @@ ApiError unsupported_field(std::string_view field, std::string_view why);
 // they name no address and no path.
 ApiError to_api_error(const Error& error);
 
-// {"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
+// {"error": {"message": ..., "type": ..., "param": ..., "code": ...}}; no text that an instance or
+// a model's chat template made of the request makes it large.
 std::string to_json(const ApiError& error);
 
 }  // namespace pd::protocol

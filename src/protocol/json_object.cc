@@ -245,9 +245,10 @@ std::optional<ApiError> JsonObject::finish() {
   if (error_) return error_;
   for (const Field& field : fields_) {
     if (!field.known) {
-      return ApiError{400, "invalid_request_error",
-                      fmt::format("Unrecognized request argument supplied: {}", field.name),
-                      std::string(field.name), "unknown_parameter"};
+      return ApiError{
+          400, "invalid_request_error",
+          fmt::format("Unrecognized request argument supplied: {}", shortened(field.name)),
+          shortened(field.name), "unknown_parameter"};
     }
   }
   return std::nullopt;

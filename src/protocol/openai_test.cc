@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/text.h"
 #include "protocol/openai_request.h"
 #include "protocol/openai_response.h"
 
@@ -302,6 +303,24 @@ TEST(ApiError, IsOpenAisObject) {
   EXPECT_EQ(parsed["error"]["param"], "n");
   EXPECT_EQ(parsed["error"]["code"], nullptr);
   EXPECT_EQ(to_api_error({ErrorCode::kNoCapacity, "busy"}).status, 429);
+}
+
+TEST(ApiError, WhatAClientSentDoesNotMakeItLarge) {
+  EXPECT_EQ(shortened("name"), "name");
+  EXPECT_EQ(shortened(std::string(200, 'x')), std::string(200, 'x'));
+  EXPECT_EQ(shortened(std::string(201, 'x')), std::string(200, 'x') + "\u2026");
+  for (int before = 0; before < 5; ++before) {
+    std::string text(static_cast<std::size_t>(before), 'x');
+    while (text.size() < 1000) text += "\U0001F600";
+    const std::string shown = shortened(text);
+    EXPECT_TRUE(is_valid_utf8(shown)) << shown;
+    EXPECT_GE(shown.size(), 200u);
+  }
+  const std::string name(1'000'000, '\x01');
+  const auto unknown = completion("\"prompt\":\"a\",\"" + std::string(1'000'000, 'n') + "\":1");
+  ASSERT_FALSE(unknown);
+  EXPECT_LT(to_json(unknown.error()).size(), 1000u);
+  EXPECT_LT(to_json({400, "invalid_request_error", name, name, ""}).size(), 20'000u);
 }
 
 }  // namespace
