@@ -134,8 +134,8 @@ std::optional<Refusal> Access::admit_tokens(const Caller& caller, Tokens prompt,
 }
 
 void Access::refund(const Caller& caller, int status, Bytes body, Tokens prompts, Time now) {
-  const bool callers_mistake = status < 500 && status != 429 && status != 499;
-  if (callers_mistake && body > kPreparedAtOnce) return;
+  const bool callers_doing = status < 500 && status != 429;
+  if (callers_doing && body > kPreparedAtOnce) return;
   const std::lock_guard lock(mutex_);
   limits_.refund(caller.tenant, prompts, now);
 }

@@ -54,7 +54,7 @@ class Access {
   std::optional<Refusal> admit_tokens(const Caller& caller, Tokens prompt, Bytes body, Time now);
   // The request with such a body ended with `status` before an instance has worked for it: it is
   // none of the minute's requests, and its prompts none of the minute's tokens, unless a text
-  // thread has read it only to find its caller's mistake. 499: the client left.
+  // thread has read it for nothing by its caller's doing: a mistake, or that it left (499).
   void refund(const Caller& caller, int status, Bytes body, Tokens prompts, Time now);
   void count_output(const Caller& caller, Tokens tokens, Time now);
   void release(const Caller& caller, Time admitted, Time now);

@@ -62,8 +62,8 @@ struct HttpCallHandlers {
   std::function<void(std::string_view bytes)> on_data;
   // Success: the response was complete, whatever its status. kUnavailable: connection refused,
   // reset or cut short; kDeadlineExceeded: a timeout; kCorrupt: not HTTP/1.1; kTooLarge: over
-  // response_bytes_max; kInvalidArgument: the call itself. kCancelled is never reported: cancel()
-  // ends all callbacks at once.
+  // response_bytes_max; kInvalidArgument: the call itself; kCancelled: the other end closed what was
+  // upgraded. cancel() is not reported: it ends all callbacks at once.
   std::function<void(Status)> on_end;
 };
 

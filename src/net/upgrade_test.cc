@@ -159,7 +159,7 @@ TEST_F(UpgradedClient, SendsAndReceivesUntilTheServerCloses) {
   EXPECT_EQ(status_, 101);
   EXPECT_EQ(got_, "at once and later");
   ASSERT_FALSE(outcome);
-  EXPECT_EQ(outcome.error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(outcome.error().code, ErrorCode::kCancelled);
   EXPECT_EQ(client_.connections_idle(), 0);
 }
 
