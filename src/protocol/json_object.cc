@@ -1,7 +1,9 @@
 #include "protocol/json_object.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <unordered_map>
 #include <utility>
@@ -217,6 +219,13 @@ std::optional<nlohmann::ordered_json> JsonObject::json(std::string_view name) {
 }
 
 void JsonObject::label(std::string_view name) { string(name); }
+
+void JsonObject::label(std::string_view name, std::initializer_list<std::string_view> values) {
+  const auto value = string(name);
+  if (!value || std::ranges::find(values, std::string_view(*value)) != values.end()) return;
+  fail(invalid_field(name,
+                     fmt::format("'{}' must be one of '{}'", name, fmt::join(values, "', '"))));
+}
 
 void JsonObject::flag(std::string_view name) { boolean(name); }
 

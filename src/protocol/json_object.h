@@ -37,6 +37,7 @@ class JsonObject {
   std::optional<nlohmann::ordered_json> json(std::string_view name);
   // Marks fields as read whose value changes nothing; an error if it has not the field's type.
   void label(std::string_view name);
+  void label(std::string_view name, std::initializer_list<std::string_view> values);  // one of them
   void flag(std::string_view name);
   void labels(std::string_view name);  // an object of strings
   // Marks fields as read without a look at them.

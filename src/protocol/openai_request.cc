@@ -5,6 +5,7 @@
 #include <charconv>
 #include <limits>
 
+#include "protocol/chat_messages.h"
 #include "protocol/json_object.h"
 
 namespace pd::protocol {
@@ -190,9 +191,8 @@ void read_common(JsonObject& object, const ApiLimits& limits, ApiRequest& out) {
   object.unsupported("response_format", "only {\"type\": \"text\"} is served", is_text_format);
   object.unsupported("skip_special_tokens", "special tokens are never part of the text", is_true);
   // They change nothing about the answer.
-  for (const auto* name :
-       {"user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
-    object.label(name);
+  for (const auto* name : {"user", "safety_identifier", "prompt_cache_key"}) object.label(name);
+  object.label("prompt_cache_retention", {"in_memory", "24h"});
   object.labels("metadata");
   object.unsupported("service_tier", "there is one tier", is_default_tier);
   object.unsupported("store", "answers are not stored", is_false);
@@ -221,57 +221,6 @@ void check_min_tokens(JsonObject& object, const ApiRequest& request) {
     object.fail(invalid_field(
         "min_tokens", fmt::format("'min_tokens' is larger than '{}'", request.max_tokens_name)));
   }
-}
-
-// Messages as the template wants them: content parts of type text are joined, other parts are
-// refused.
-void read_messages(JsonObject& object, const ApiLimits& limits, nlohmann::ordered_json& out) {
-  const auto given = object.find("messages");
-  if (!object.ok()) return;
-  simdjson::dom::array list;
-  if (!given || given->get_array().get(list) || list.size() == 0) {
-    object.fail(invalid_field("messages", "'messages' must be a list of at least one message"));
-    return;
-  }
-  if (list.size() > static_cast<std::size_t>(limits.messages_max)) {
-    object.fail(invalid_field("messages", fmt::format("{} messages, at most {} are allowed",
-                                                      list.size(), limits.messages_max)));
-    return;
-  }
-  auto messages = object.json("messages");
-  if (!messages) return;
-  for (std::size_t i = 0; i < messages->size(); ++i) {
-    auto& message = (*messages)[i];
-    const std::string at = fmt::format("messages[{}]", i);
-    if (!message.is_object() || !message.contains("role") || !message["role"].is_string()) {
-      object.fail(
-          invalid_field(at + ".role", fmt::format("'{}' must be an object with a 'role'", at)));
-      return;
-    }
-    if (!message.contains("content") || message["content"].is_null()) {
-      if (message.contains("tool_calls")) continue;
-      object.fail(invalid_field(at + ".content", fmt::format("'{}' has no 'content'", at)));
-      return;
-    }
-    auto& content = message["content"];
-    if (content.is_string()) continue;
-    if (!content.is_array()) {
-      object.fail(invalid_field(
-          at + ".content", fmt::format("'{}.content' must be a string or a list of parts", at)));
-      return;
-    }
-    std::string text;
-    for (const auto& part : content) {
-      if (!part.is_object() || !part.contains("type") || part["type"] != "text" ||
-          !part.contains("text") || !part["text"].is_string()) {
-        object.fail(unsupported_field(at + ".content", "only parts of type 'text' are served"));
-        return;
-      }
-      text += part["text"].get_ref<const std::string&>();
-    }
-    content = std::move(text);
-  }
-  out = std::move(*messages);
 }
 
 void refuse_tools(JsonObject& object) {

@@ -45,7 +45,7 @@ def _common(model):
         "skip_special_tokens": {"const": True},
         # labels
         "user": {"type": "string"}, "safety_identifier": {"type": "string"},
-        "prompt_cache_key": {"type": "string"}, "prompt_cache_retention": {"type": "string"},
+        "prompt_cache_key": {"type": "string"}, "prompt_cache_retention": {"enum": ["in_memory", "24h"]},
         "metadata": {"type": "object", "additionalProperties": {"type": "string"}},
         # only what changes nothing
         "service_tier": {"enum": ["auto", "default"]}, "store": {"const": False},
@@ -54,14 +54,28 @@ def _common(model):
     }
 
 
+def _message_schema():
+    """OpenAI's, with what docs/api.md says beside it: text alone, and content unless there are calls."""
+    kinds = {}
+    for role in ("Developer", "System", "User", "Assistant", "Tool", "Function"):
+        kind = kinds[role] = openapi.schema(f"ChatCompletionRequest{role}Message")
+        kind["properties"].setdefault("name", {"type": "string"})
+    part = openapi.schema("ChatCompletionRequestMessageContentPartText")
+    part["properties"]["text"] = _TEXT
+    text = {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": part}]}
+    for role in set(kinds) - {"Function"}:
+        kinds[role]["properties"]["content"] = text
+    assistant = kinds["Assistant"]
+    assistant["properties"]["content"] = {"anyOf": [text, _ONLY_NULL]}
+    assistant["properties"]["audio"] = _ONLY_NULL
+    assistant["anyOf"] = [{"required": ["content"], "properties": {"content": text}},
+                          {"required": ["tool_calls"]}, {"required": ["function_call"]}]
+    return {"oneOf": list(kinds.values())}
+
+
 def _chat(model):
-    part = {"type": "object", "required": ["type", "text"],
-            "properties": {"type": {"const": "text"}, "text": _TEXT}}
-    message = {"type": "object", "required": ["role", "content"],
-               "properties": {"role": {"type": "string"},
-                              "content": {"anyOf": [_TEXT, {"type": "array", "items": part}]}}}
     return {**_common(model),
-            "messages": {"type": "array", "minItems": 1, "maxItems": 4096, "items": message},
+            "messages": {"type": "array", "minItems": 1, "maxItems": 4096, "items": _message_schema()},
             "logprobs": {"type": "boolean"},
             "top_logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
             "add_generation_prompt": {"type": "boolean"},
@@ -93,6 +107,16 @@ def _openai_properties(path):
     return {**openapi.schema("ModelResponseProperties")["properties"], **own}
 
 
+def _without_nulls(value):
+    """In a message null is as good as absent; but of `content` OpenAI says who may have it."""
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(inner) for name, inner in value.items()
+            if inner is not None or name == "content"}
+
+
 class Endpoint:
     def __init__(self, path, model):
         self.path, self.model = path, model
@@ -106,6 +130,8 @@ class Endpoint:
     def culprits(self, body):
         """The fields that are to blame if this request is refused; empty: it must be served."""
         given = {name: value for name, value in body.items() if value is not None}
+        if "messages" in given:
+            given["messages"] = _without_nulls(given["messages"])
         wrong = {name for name in body if name not in self.fields}
         wrong |= {name for name, value in given.items()
                   if name in self.fields and not self._validators[name].is_valid(value)}
@@ -156,15 +182,32 @@ def anything(rng, depth=2):
         return rng.choice([True, False, None, 7])
     if kind == 5:
         return [anything(rng, depth - 1) for _ in range(rng.randrange(3))]
-    keys = ["x", "type", "text", "role", "content", "include_usage", "5", "600"]
+    keys = ["x", "type", "text", "role", "content", "name", "tool_calls", "include_usage", "5", "600"]
     return {rng.choice(keys): anything(rng, depth - 1) for _ in range(rng.randrange(3))}
 
 
+def _call(rng):
+    call = {"id": rng.choice(_STRINGS)}
+    if rng.random() < 0.5:
+        return {**call, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    return {**call, "type": "custom", "custom": {"name": "f", "input": rng.choice(_STRINGS)}}
+
+
 def _message(rng):
-    content = prompts.text(rng, rng.randint(1, 8))
-    if rng.random() < 0.3:
-        content = [{"type": "text", "text": rng.choice(_STRINGS)} for _ in range(rng.randint(1, 2))]
-    return {"role": rng.choice(["system", "user", "assistant"]), "content": content}
+    role = rng.choice(["developer", "system", "user", "user", "assistant", "tool", "function"])
+    message = {"role": role, "content": prompts.text(rng, rng.randint(1, 8))}
+    if role != "function" and rng.random() < 0.3:
+        message["content"] = [{"type": "text", "text": rng.choice(_STRINGS)}
+                              for _ in range(rng.randint(1, 2))]
+    if role == "tool":
+        message["tool_call_id"] = rng.choice(_STRINGS)
+    if role == "function" or rng.random() < 0.2:
+        message["name"] = rng.choice([*_STRINGS, *([None] if role != "function" else [])])
+    if role == "assistant" and rng.random() < 0.5:
+        if rng.random() < 0.5:
+            message["content"] = None
+        message["tool_calls"] = [_call(rng) for _ in range(rng.randrange(3))]
+    return message
 
 
 def _prompt(rng):
@@ -196,6 +239,7 @@ _DRAWN = {
                                rng.choice([-100, 1, 0.5, 100]) for _ in range(rng.randint(0, 4))},
     "stream_options": lambda rng: {name: rng.random() < 0.6 for name in
                                    ("include_usage", "continuous_usage_stats")},
+    "prompt_cache_retention": lambda rng: rng.choice(["in_memory", "24h"]),
     "metadata": lambda rng: {"trace": rng.choice(_STRINGS)},
     "chat_template_kwargs": lambda rng: {"x": anything(rng)},
     "modalities": lambda rng: ["text"],
