@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,15 +17,17 @@ class SseReader {
   // False: an event is over its limit, and nothing more is read.
   template <typename OnData>
   bool feed(std::string_view bytes, OnData&& on_data) {
+    if (!bytes.empty() && std::exchange(skip_line_feed_, false) && bytes.front() == '\n')
+      bytes.remove_prefix(1);
     while (!failed_ && !bytes.empty()) {
-      const void* found = std::memchr(bytes.data(), '\n', bytes.size());
-      if (found == nullptr) {
-        keep(line_, bytes);
+      const auto end = std::ranges::find_if(bytes, [](char c) { return c == '\n' || c == '\r'; });
+      const std::string_view piece(bytes.begin(), end);
+      bytes.remove_prefix(piece.size());
+      if (bytes.empty()) {
+        keep(line_, piece);
         break;
       }
-      const auto length = static_cast<std::size_t>(static_cast<const char*>(found) - bytes.data());
-      const std::string_view piece = bytes.substr(0, length);
-      bytes.remove_prefix(length + 1);
+      skip_line_end(bytes);
       if (line_.empty()) {
         take_line(piece, bytes, on_data);
       } else {
@@ -39,9 +40,17 @@ class SseReader {
   }
 
  private:
+  // `bytes` begin with the end of a line: LF, CR, or CR LF, whose LF may be still on its way.
+  void skip_line_end(std::string_view& bytes) {
+    const bool carriage_return = bytes.front() == '\r';
+    bytes.remove_prefix(1);
+    if (!carriage_return) return;
+    skip_line_feed_ = bytes.empty();
+    if (bytes.starts_with('\n')) bytes.remove_prefix(1);
+  }
+
   template <typename OnData>
   void take_line(std::string_view line, std::string_view& rest, OnData&& on_data) {
-    if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.empty()) {
       if (!has_data_) return;
       const std::string whole = std::exchange(data_, {});
@@ -54,8 +63,8 @@ class SseReader {
     if (!value.empty()) value.remove_prefix(1);
     if (value.starts_with(' ')) value.remove_prefix(1);
     // The common event, one line of data and its end: handed out as it lies.
-    if (!has_data_ && (rest.starts_with('\n') || rest.starts_with("\r\n"))) {
-      rest.remove_prefix(rest.front() == '\r' ? 2 : 1);
+    if (!has_data_ && (rest.starts_with('\n') || rest.starts_with('\r'))) {
+      skip_line_end(rest);
       return on_data(value);
     }
     if (std::exchange(has_data_, true)) keep(data_, "\n");
@@ -74,6 +83,7 @@ class SseReader {
   std::string line_;  // its part so far, when the bytes ended inside it
   std::string data_;  // of the event so far
   bool has_data_ = false;
+  bool skip_line_feed_ = false;  // the bytes ended with a CR
   bool failed_ = false;
 };
 

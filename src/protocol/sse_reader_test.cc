@@ -26,6 +26,23 @@ TEST(SseReader, ReadsEventsInAnyCut) {
     EXPECT_EQ(events(stream, cut), wanted) << cut;
 }
 
+// WHATWG HTML, 9.2.5: a line ends with CR LF, LF or CR.
+TEST(SseReader, TakesEveryEndOfALine) {
+  const std::vector<std::string> wanted{"one", "two\nthree", "four"};
+  for (const std::string_view end : {"\n", "\r", "\r\n"}) {
+    std::string stream;
+    for (const std::string_view line :
+         {"data: one", "", ": comment", "", "data: two", "data: three", "", "data: four", "", ""})
+      stream.append(line).append(end);
+    for (std::size_t cut = 1; cut <= stream.size(); ++cut)
+      EXPECT_EQ(events(stream, cut), wanted) << cut;
+  }
+  const std::string_view mixed =
+      "data: a\r\r\ndata: b\r\n\rdata: c\n\rdata: d\r\n\n\ndata: e\n\r\n";
+  for (std::size_t cut = 1; cut <= mixed.size(); ++cut)
+    EXPECT_EQ(events(mixed, cut), (std::vector<std::string>{"a", "b", "c", "d", "e"})) << cut;
+}
+
 TEST(SseReader, RefusesAnEventWithoutBound) {
   SseReader reader(100);
   const auto ignore = [](std::string_view) {};
