@@ -1,6 +1,8 @@
 #include "cli/bench_command.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/mapped_file.h"
+#include "base/unique_fd.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/settings.h"
@@ -33,67 +36,32 @@ Status write_file(const std::string& path, std::string_view content) {
                fmt::format("cannot write {}: {}", path, std::strerror(errno)));
 }
 
-std::string path_of(const std::string& api) {
-  return api == "chat" ? "/chat/completions" : "/completions";
-}
-
-// How many tokens the server sees in a prompt of so many words.
-Result<std::uint32_t> count_tokens(const Server& server, const std::string& api,
-                                   const std::string& model, std::uint32_t words) {
-  std::string text;
-  load::append_words(text, /*seed=*/7, words);
-  nlohmann::json body{{"model", model}, {"max_tokens", 1}};
-  if (api == "chat")
-    body["messages"] = {{{"role", "user"}, {"content", text}}};
-  else
-    body["prompt"] = text;
-  auto answer =
-      net::fetch_blocking(server.call("POST", path_of(api), body.dump()), server.client_options());
-  if (!answer) return std::unexpected(answer.error());
-  const auto json = nlohmann::json::parse(answer->body, nullptr, false);
-  if (answer->status != 200)
-    return error(ErrorCode::kUnavailable, refusal_message(answer->body, answer->status));
-  const nlohmann::json::json_pointer count("/usage/prompt_tokens");
-  if (!json.is_object() || !json.contains(count) || !json[count].is_number_unsigned())
-    return error(ErrorCode::kUnavailable,
-                 "the answer does not say usage.prompt_tokens; give --tokens-per-word");
-  return json[count].get<std::uint32_t>();
-}
-
-// Words are put together to prompts of the wanted number of tokens: two prompts of known length
-// show what a word and what the endpoint itself take.
-Result<load::TokenRate> token_rate(const Server& server, const std::string& api,
-                                   const std::string& model) {
-  constexpr std::uint32_t kFew = 8, kMany = 40;
-  const auto few = count_tokens(server, api, model, kFew);
-  if (!few) return std::unexpected(few.error());
-  const auto many = count_tokens(server, api, model, kMany);
-  if (!many) return std::unexpected(many.error());
-  load::TokenRate out;
-  out.per_word = (static_cast<double>(*many) - *few) / (kMany - kFew);
-  if (!(out.per_word > 0.1)) out.per_word = 1;  // a server that does not count
-  out.overhead = std::max(0.0, *few - kFew * out.per_word);
-  return out;
-}
-
-struct Endpoint {
-  std::string api;  // chat or completions
-  load::TokenRate tokens;
-};
-// The endpoint to load, after a first request has been answered there.
-Result<Endpoint> find_endpoint(const Server& server, const BenchServeFlags& flags,
-                               const std::string& model) {
-  std::optional<Error> failure;
-  for (const std::string api : {"chat", "completions"}) {
-    if (flags.api != "auto" && flags.api != api) continue;
-    if (flags.tokens_per_word > 0) return Endpoint{api, {flags.tokens_per_word, 0}};
-    const auto rate = token_rate(server, api, model);
-    if (rate) return Endpoint{api, *rate};
-    if (!failure) failure = rate.error();
+// Whether results can be written there, without a trace of the question: until there are new ones
+// the file keeps what an earlier load has left in it.
+Status check_writable(const std::string& path) {
+  const auto opened = [&path](int flags) {
+    return UniqueFd(::open(path.c_str(), O_WRONLY | O_CLOEXEC | flags, 0666));
+  };
+  if (opened(0)) return {};
+  if (errno == ENOENT && opened(O_CREAT | O_EXCL)) {
+    ::unlink(path.c_str());
+    return {};
   }
-  return error(failure->code,
-               fmt::format("the first request, to learn how it counts tokens, failed: {}",
-                           failure->message));
+  return error(ErrorCode::kUnavailable,
+               fmt::format("cannot write {}: {}", path, std::strerror(errno)));
+}
+
+// A closed loop that cannot have its requests under way would measure another load.
+Status check_descriptors(int at_once) {
+  constexpr rlim_t kOthers = 32;  // terminal, event loop, results
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return {};
+  if (static_cast<rlim_t>(at_once) + kOthers <= limit.rlim_cur) return {};
+  return error(ErrorCode::kInvalidArgument,
+               fmt::format("--concurrency: {} connections and the limit of {} descriptors (ulimit "
+                           "-n): at most {}",
+                           at_once, limit.rlim_cur,
+                           limit.rlim_cur > kOthers ? limit.rlim_cur - kOthers : 0));
 }
 
 class BenchRun {
@@ -108,7 +76,10 @@ class BenchRun {
 
   int run() {
     loop_.on_signals({SIGINT, SIGTERM}, [this](int) {
-      if (!flags_.quiet) note("\nStopping: what is under way counts nowhere.\n");
+      if (!flags_.quiet)
+        note(
+            "\nStopping: what is under way counts as offered, and as missed where a limit has "
+            "passed.\n");
       generator_.stop();
     });
     generator_.start();
@@ -125,6 +96,12 @@ class BenchRun {
     const auto summary = load::summarize(records, plan_.slo, plan_.setting, generator_.sending_s());
     tell("{}", load::to_table(summary));
     if (Status written = write_results(records, summary); !written) return fail(written.error());
+    if (!generator_.own_trouble().empty()) {
+      return fail(
+          fmt::format("the load was stopped: {} (ulimit -n); this client's own lack, which "
+                      "says nothing of the server",
+                      generator_.own_trouble()));
+    }
     if (summary.completed > 0) return 0;
     const std::string why = summary.first_error.empty() ? "" : ": " + summary.first_error;
     return fail("no request completed" + why);
@@ -183,23 +160,24 @@ int run_serve(const BenchServeFlags& flags) {
   if (!plan) return fail(plan.error());
   auto extra = load::parse_extra_fields(flags.extra);
   if (!extra) return fail(fmt::format("--extra: {}", extra.error().message));
+  if (Status enough = check_descriptors(flags.concurrency); !enough) return fail(enough.error());
   const auto server = flags.server.resolve();
   if (!server) return fail(server.error());
   std::string model = flags.model;
   if (model.empty()) {
-    auto found = first_model(*server);
+    auto found = first_model(*server, plan->options.patience);
     if (!found) return fail(fmt::format("{}: {}", flags.server.url, found.error().message));
     model = std::move(*found);
   }
   // Files are tried before an hour of measurement, not after it.
   for (const std::string& path : {flags.records_file, flags.json_file, flags.html_file}) {
     if (path.empty()) continue;
-    if (Status written = write_file(path, ""); !written) return fail(written.error());
+    if (Status writable = check_writable(path); !writable) return fail(writable.error());
   }
-  const auto endpoint = find_endpoint(*server, flags, model);
+  const auto endpoint = find_endpoint(*server, flags, model, plan->options.patience);
   if (!endpoint) return fail(fmt::format("{}: {}", flags.server.url, endpoint.error().message));
   load::Target target;
-  target.call = server->call("POST", path_of(endpoint->api), "{}");
+  target.call = server->call("POST", endpoint->path(), "{}");
   target.chat = endpoint->api == "chat";
   target.model = model;
   target.streamed = !flags.whole;

@@ -59,4 +59,15 @@ struct LoadPlan {
 // Errors name the flag.
 Result<LoadPlan> plan_load(const BenchServeFlags& flags);
 
+// Where the load goes, and how tokens are counted there.
+struct Endpoint {
+  std::string api;  // chat or completions
+  load::TokenRate tokens;
+
+  std::string path() const { return api == "chat" ? "/chat/completions" : "/completions"; }
+};
+// Asks the server, as far as the flags leave it open. `patience`: for each request.
+Result<Endpoint> find_endpoint(const Server& server, const BenchServeFlags& flags,
+                               const std::string& model, Duration patience);
+
 }  // namespace pd::cli

@@ -1,10 +1,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/printable.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/http_stream.h"
@@ -14,6 +16,8 @@
 namespace pd::cli {
 namespace {
 
+constexpr auto kListPatience = std::chrono::seconds(30);  // for a list that no server computes
+
 struct ChatFlags {
   ServerFlags server;
   std::string model;
@@ -22,33 +26,18 @@ struct ChatFlags {
   int max_tokens = 512;
 };
 
-// Without the control characters that a terminal would obey (C0 but tab and line end, DEL, C1):
-// what a model says is text.
-std::string harmless(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0;
-    if (c == 0xC2 && next >= 0x80 && next < 0xA0) {
-      ++i;
-    } else if ((c >= 0x20 && c != 0x7F) || c == '\n' || c == '\t') {
-      out += text[i];
-    }
-  }
-  return out;
-}
-
 int run(const ChatFlags& flags) {
   const auto server = flags.server.resolve();
   if (!server) return fail(server.error());
   std::string model = flags.model;
   if (model.empty()) {
-    auto found = first_model(*server);
+    auto found = first_model(*server, kListPatience);
     if (!found) return fail(fmt::format("{}: {}", flags.server.url, found.error().message));
     model = *found;
   }
   const bool terminal = ::isatty(0) == 1;
-  if (terminal) tell("{} at {}. An empty line, /exit or Ctrl-D ends.\n", model, flags.server.url);
+  if (terminal)
+    tell("{} at {}. An empty line, /exit or Ctrl-D ends.\n", printable(model), flags.server.url);
   nlohmann::json messages = nlohmann::json::array();
   if (!flags.system.empty()) messages.push_back({{"role", "system"}, {"content", flags.system}});
   int exit_status = 0;
@@ -65,7 +54,7 @@ int run(const ChatFlags& flags) {
     const auto answer =
         stream_answer(*server, "/chat/completions",
                       body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
-                      [](std::string_view text) { tell("{}", harmless(text)); });
+                      [](std::string_view text) { tell("{}", printable(text, "\n\t")); });
     tell("\n");
     if (!answer) {
       exit_status = fail(answer.error());

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <nlohmann/json.hpp>
 
+#include "base/printable.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/settings.h"
@@ -66,7 +67,8 @@ void print_requests(const nlohmann::ordered_json& body) {
     const auto instance = [&](const char* key) {
       return request.contains(key) ? std::to_string(request[key].get<std::uint64_t>()) : "-";
     };
-    tell(kRow, request.value("id", ""), request.value("tenant", "-"), request.value("stage", ""),
+    tell(kRow, printable(request.value("id", "")), printable(request.value("tenant", "-")),
+         printable(request.value("stage", "")),
          fmt::format("{:.0f}", request.value("total_ms", 0.0)),
          std::to_string(request.value("prompt_tokens", 0)),
          std::to_string(request.value("output_tokens", 0)), instance("prefill"),
@@ -84,14 +86,14 @@ int requests(const CtlFlags& flags) {
 int one(const CtlFlags& flags, const char* method) {
   const auto body = ask(flags, method, request_path(flags.id));
   if (!body) return fail(body.error());
-  tell("{}\n", body->dump(2));
+  tell("{}\n", printable(body->dump(2), "\n"));
   return 0;
 }
 
 int plain(const CtlFlags& flags, const char* method, const char* path) {
   const auto body = ask(flags, method, path);
   if (!body) return fail(body.error());
-  tell("{}\n", body->dump(2));
+  tell("{}\n", printable(body->dump(2), "\n"));
   return 0;
 }
 

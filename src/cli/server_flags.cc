@@ -106,8 +106,12 @@ std::string refusal_message(std::string_view body, int status) {
   return fmt::format("HTTP {}: {}", status, body.substr(0, 300));
 }
 
-Result<std::string> first_model(const Server& server) {
-  auto answer = net::fetch_blocking(server.call("GET", "/models"), server.client_options());
+Result<std::string> first_model(const Server& server, Duration patience) {
+  auto answer =
+      net::fetch_blocking(server.call("GET", "/models"), server.client_options(), patience);
+  if (!answer && answer.error().code == ErrorCode::kDeadlineExceeded)
+    return error(answer.error().code,
+                 fmt::format("GET {}/models: {}", server.base, answer.error().message));
   if (!answer) return error(answer.error().code, answer.error().message + hint_for(answer.error()));
   const auto json = nlohmann::json::parse(answer->body, nullptr, false);
   if (answer->status != 200 || !json.is_object() || !json.contains("data") ||

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "base/time.h"
 #include "net/http_client.h"
 
 namespace pd::cli {
@@ -35,7 +36,7 @@ struct ServerFlags {
 // What a refusing server says, for a terminal: its error object's message, else what it sent.
 std::string refusal_message(std::string_view body, int status);
 
-// The first model that the server says it has.
-Result<std::string> first_model(const Server& server);
+// The first model that the server says it has within `patience`.
+Result<std::string> first_model(const Server& server, Duration patience);
 
 }  // namespace pd::cli

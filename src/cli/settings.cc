@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/machine_memory.h"
 #include "base/mapped_file.h"
+#include "base/printable.h"
 #include "cli/console.h"
 #include "cli/files.h"
 
@@ -46,7 +47,7 @@ void CommonFlags::add_to(CLI::App& app) {
 }
 
 int fail(std::string_view message) {
-  note("pdserve: {}\n", message);
+  note("pdserve: {}\n", printable(message));
   return 1;
 }
 

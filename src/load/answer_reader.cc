@@ -91,9 +91,11 @@ void AnswerReader::take_json(std::string_view text, Time now) {
       spoke = spoke || (message["tool_calls"].get(calls) == simdjson::SUCCESS && calls.size() > 0);
     }
   }
+  spoke_ = spoke_ || spoke;
   if (spoke && streamed_) pieces_.push_back(now);
   Element usage;
   if (json["usage"].get(usage) != simdjson::SUCCESS || !usage.is_object()) return;
+  has_usage_ = true;
   prompt_tokens_ = count_in(usage, "prompt_tokens");
   output_tokens_ = count_in(usage, "completion_tokens");
   Element details;
@@ -117,8 +119,8 @@ std::string AnswerReader::verdict() {
 }
 
 std::uint32_t AnswerReader::output_tokens() const {
-  if (output_tokens_ > 0 || !streamed_) return output_tokens_;
-  return static_cast<std::uint32_t>(pieces_.size());
+  if (output_tokens_ > 0) return output_tokens_;
+  return streamed_ ? static_cast<std::uint32_t>(pieces_.size()) : std::uint32_t{spoke_};
 }
 
 }  // namespace pd::load

@@ -27,9 +27,11 @@ class AnswerReader {
   int status() const { return status_; }
   const std::vector<Time>& pieces() const { return pieces_; }  // when text arrived
   const std::string& text() const { return text_; }
+  // The server has said what it counted.
+  bool has_usage() const { return has_usage_; }
   std::uint32_t prompt_tokens() const { return prompt_tokens_; }
   std::uint32_t cached_tokens() const { return cached_tokens_; }
-  // As the server counts; without its word, pieces of text.
+  // As the server counts; without its word, pieces of text: one of an answer that comes whole.
   std::uint32_t output_tokens() const;
 
  private:
@@ -44,6 +46,8 @@ class AnswerReader {
   std::string text_;
   std::string problem_;
   std::uint32_t prompt_tokens_ = 0, cached_tokens_ = 0, output_tokens_ = 0;
+  bool has_usage_ = false;
+  bool spoke_ = false;
   bool done_ = false;  // [DONE] has come
 };
 

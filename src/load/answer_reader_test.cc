@@ -37,6 +37,7 @@ TEST(AnswerReader, TimesPiecesOfAStream) {
   EXPECT_EQ(reader.prompt_tokens(), 12U);
   EXPECT_EQ(reader.cached_tokens(), 8U);
   EXPECT_EQ(reader.output_tokens(), 3U);
+  EXPECT_TRUE(reader.has_usage());
 }
 
 TEST(AnswerReader, CountsPiecesWhereTheServerDoesNot) {
@@ -49,6 +50,13 @@ TEST(AnswerReader, CountsPiecesWhereTheServerDoesNot) {
   reader.feed("data: [DONE]\n\n", at(9));
   EXPECT_EQ(reader.verdict(), "");
   EXPECT_EQ(reader.output_tokens(), 4U);
+  EXPECT_FALSE(reader.has_usage());
+  AnswerReader whole(false, false);
+  whole.head(200);
+  whole.feed(R"({"choices":[{"text":"x y z"}]})", at(1));
+  EXPECT_EQ(whole.verdict(), "") << "it is no empty answer";
+  EXPECT_EQ(whole.output_tokens(), 1U);
+  EXPECT_FALSE(whole.has_usage());
   EXPECT_EQ(reader.text(), "");
 }
 

@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "base/printable.h"
+
 namespace pd::load {
 namespace {
 
@@ -55,11 +57,14 @@ Comparison compare(const Summary& a, const Summary& b) {
   if (!a.slo.empty() || !b.slo.empty()) {
     const bool same = a.slo == b.slo;
     // A load without limits has no goodput.
-    const auto of = [](const Summary& s, double value) {
-      return s.slo.empty() ? std::nullopt : std::optional(value);
+    const auto of = [](const Summary& s, std::optional<double> value) {
+      return s.slo.empty() ? std::nullopt : value;
+    };
+    const auto within = [](const Summary& s) {
+      return s.goodput_share().transform([](double share) { return 100 * share; });
     };
     add("goodput, requests/s", of(a, a.rate(a.within_slo)), of(b, b.rate(b.within_slo)), same);
-    add("within limits, %", of(a, percent(a, a.within_slo)), of(b, percent(b, b.within_slo)), same);
+    add("within limits, %", of(a, within(a)), of(b, within(b)), same);
     if (!same) {
       out.remark =
           "Goodput is not compared: the limits differ, and each load's goodput is of its own. "
@@ -69,9 +74,21 @@ Comparison compare(const Summary& a, const Summary& b) {
   add("completed, %", percent(a, a.completed), percent(b, b.completed));
   add("rejected, %", percent(a, a.rejected), percent(b, b.rejected));
   add("failed, %", percent(a, a.failed), percent(b, b.failed));
-  add("output tokens/s", a.rate(a.output_tokens), b.rate(b.output_tokens));
-  add("prompt tokens cached, %", 100 * a.share(a.cached_tokens, a.prompt_tokens),
-      100 * b.share(b.cached_tokens, b.prompt_tokens));
+  if (a.unfinished + b.unfinished > 0)
+    add("unfinished, %", percent(a, a.unfinished), percent(b, b.unfinished));
+  const bool pieces = a.without_usage + b.without_usage > 0;
+  add("output tokens/s", a.rate(a.output_tokens), b.rate(b.output_tokens), !pieces);
+  const auto cached = [](const Summary& s) {
+    return s.cached_share().transform([](double share) { return 100 * share; });
+  };
+  add("prompt tokens cached, %", cached(a), cached(b));
+  if (pieces) {
+    out.remark += fmt::format(
+        "{}Output tokens are not compared: a server does not say how many there are (A: {} "
+        "answers, "
+        "B: {}), and pieces of text are counted instead, in TPOT too.",
+        out.remark.empty() ? "" : " ", a.without_usage, b.without_usage);
+  }
   add_percentiles(out, "TTFT", a.ttft, b.ttft);
   add_percentiles(out, "TPOT", a.tpot, b.tpot);
   add_percentiles(out, "ITL", a.itl, b.itl);
@@ -83,7 +100,7 @@ std::string to_text(const Comparison& comparison, std::string_view name_a,
                     std::string_view name_b) {
   std::string out = fmt::format("A  {}\nB  {}\n", name_a, name_b);
   for (const auto& [name, a, b] : comparison.differences)
-    out += fmt::format("   {}: A {}, B {}\n", name, a, b);
+    out += fmt::format("   {}: A {}, B {}\n", printable(name), printable(a), printable(b));
   out += fmt::format("\n{:<28}{:>14}{:>14}{:>10}\n", "", "A", "B", "B / A");
   const auto shown = [](std::optional<double> value) {
     return value ? fmt::format("{:.3f}", *value) : "-";

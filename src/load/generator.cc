@@ -125,6 +125,10 @@ std::string Generator::body_of(const Talk& talk, std::uint32_t output_tokens) co
 }
 
 void Generator::on_end(std::uint64_t id, const Status& outcome) {
+  if (!outcome && outcome.error().code == ErrorCode::kNoCapacity) {
+    own_trouble_ = outcome.error().message;
+    return stop();
+  }
   Talk& talk = talks_.at(id);
   loop_.cancel(talk.timer);
   Record& record = talk.record;
@@ -162,6 +166,7 @@ void Generator::close_record(Talk& talk) {
   record.prompt_tokens = talk.reader->prompt_tokens();
   record.cached_tokens = talk.reader->cached_tokens();
   record.output_tokens = talk.reader->output_tokens();
+  record.has_usage = talk.reader->has_usage();
   switch (record.outcome) {
     case Record::Outcome::kCompleted:
       ++counts_.completed;

@@ -60,6 +60,9 @@ class Generator {
 
   Progress progress() const;
   std::vector<Record> take_records() { return std::move(records_); }  // after on_end
+  // Why the load was stopped early: this client's own lack, of descriptors for example, which says
+  // nothing of the server. Empty: it was not.
+  const std::string& own_trouble() const { return own_trouble_; }
   double elapsed_s() const { return to_seconds(loop_.now() - start_); }
   // For how long conversations were begun, as far as `length` or stop() say so; 0: until the last.
   double sending_s() const;
@@ -108,6 +111,7 @@ class Generator {
   bool stopped_ = false;
   Duration stopped_after_ = Duration::max();
   bool ended_ = false;
+  std::string own_trouble_;
   std::unordered_map<std::uint64_t, Talk> talks_;
   std::vector<Record> records_;
   Progress counts_;

@@ -2,11 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/unique_fd.h"
 #include "net/http_server.h"
 
 namespace pd::load {
@@ -64,6 +67,7 @@ class GeneratorTest : public ::testing::Test {
     generator.start();
     loop_.run();
     sending_s_ = generator.sending_s();
+    own_trouble_ = generator.own_trouble();
     return generator.take_records();
   }
 
@@ -73,6 +77,7 @@ class GeneratorTest : public ::testing::Test {
   int at_once_ = 0, most_at_once_ = 0;
   std::optional<Duration> stop_after_;
   double sending_s_ = 0;
+  std::string own_trouble_;
   Rng rng_{1};
 };
 
@@ -240,6 +245,24 @@ TEST_F(GeneratorTest, AnUnreachableServerIsAFailureEach) {
   const auto records = run(take(3, unrelated({5, 5}, {3, 3}, rng_)), {.starts = {}, .at_once = 3});
   ASSERT_EQ(records.size(), 3U);
   for (const Record& record : records) EXPECT_EQ(record.outcome, Record::Outcome::kFailed);
+}
+
+// What this client lacks is no failure of the server.
+TEST_F(GeneratorTest, WithoutDescriptorsTheLoadEnds) {
+  std::vector<net::HttpResponse> kept;
+  serve([&](const Json&, net::HttpResponse response) { kept.push_back(std::move(response)); });
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  UniqueFd next(::dup(0));
+  const rlimit low{static_cast<rlim_t>(next.get()) + 24, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+  const auto records =
+      run(take(60, unrelated({5, 5}, {3, 3}, rng_)), {.starts = {}, .at_once = 60});
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_THAT(own_trouble_, testing::HasSubstr("Too many open files"));
+  EXPECT_EQ(records.size(), 60U);
+  for (const Record& record : records) EXPECT_EQ(record.outcome, Record::Outcome::kUnfinished);
+  kept.clear();
 }
 
 TEST_F(GeneratorTest, NothingToAskEndsAtOnce) {

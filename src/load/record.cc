@@ -37,9 +37,9 @@ std::string to_json_line(const Record& r) {
   std::string out = fmt::format(
       R"({{"index":{},"conversation":{},"turn":{},"due_s":{:.6f},"sent_s":{:.6f},"outcome":"{}",)"
       R"("status":{},"ttft_ms":{:.3f},"e2e_ms":{:.3f},"prompt_tokens":{},"cached_tokens":{},)"
-      R"("output_tokens":{},"error":")",
+      R"("output_tokens":{},"has_usage":{},"error":")",
       r.index, r.conversation, r.turn, r.due_s, r.sent_s, to_string(r.outcome), r.status, r.ttft_ms,
-      r.e2e_ms, r.prompt_tokens, r.cached_tokens, r.output_tokens);
+      r.e2e_ms, r.prompt_tokens, r.cached_tokens, r.output_tokens, r.has_usage);
   append_json_escaped(out, r.error);
   out += R"(","itl_ms":[)";
   for (std::size_t i = 0; i < r.itl_ms.size(); ++i)
@@ -63,6 +63,7 @@ Result<Record> read_record(std::string_view line) {
     r.prompt_tokens = json.at("prompt_tokens");
     r.cached_tokens = json.at("cached_tokens");
     r.output_tokens = json.at("output_tokens");
+    r.has_usage = json.at("has_usage");
     r.itl_ms = json.at("itl_ms").get<std::vector<float>>();
     const std::string outcome = json.at("outcome");
     for (const auto candidate : kOutcomes) {

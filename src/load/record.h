@@ -16,7 +16,7 @@ struct Record {
     kRejected,    // 429 or 503: no capacity, told so
     kFailed,      // anything else that is no whole answer
     kTimedOut,    // given up by this client
-    kUnfinished,  // under way when the load was stopped: counts nowhere
+    kUnfinished,  // under way when the load was stopped
   };
   std::uint64_t index = 0;
   std::uint64_t conversation = 0;
@@ -28,12 +28,13 @@ struct Record {
   Outcome outcome = Outcome::kFailed;
   int status = 0;  // of HTTP; 0: no answer
   std::string error;
-  double ttft_ms = 0;  // to the first text; of an answer that is not streamed: to its end
-  double e2e_ms = 0;
-  std::vector<float> itl_ms;        // between pieces of text, streamed answers
+  double ttft_ms = 0;         // to the first text; of an answer that is not streamed: to its end
+  double e2e_ms = 0;          // to the end, whatever it was
+  std::vector<float> itl_ms;  // between pieces of text, streamed answers
   std::uint32_t prompt_tokens = 0;  // as the server counts
   std::uint32_t cached_tokens = 0;
-  std::uint32_t output_tokens = 0;
+  std::uint32_t output_tokens = 0;  // without the server's word: pieces of text
+  bool has_usage = true;            // the server has said what it counted
 
   // The server took it on: it began to answer with 200, whatever came of it.
   bool accepted() const { return status == 200; }

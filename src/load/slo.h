@@ -20,6 +20,11 @@ struct Slo {
            (!e2e_ms || record.e2e_ms <= *e2e_ms) &&
            (!tpot_ms || !record.has_tpot() || record.tpot_ms() <= *tpot_ms);
   }
+  // Of one that was cut short: whatever its answer would have become, it is outside a limit. Its
+  // TPOT might have come right.
+  bool missed_by(const Record& record) const {
+    return (ttft_ms && record.ttft_ms > *ttft_ms) || (e2e_ms && record.e2e_ms > *e2e_ms);
+  }
 };
 
 Result<Slo> parse_slo(std::string_view text);

@@ -39,7 +39,7 @@ void spread_tokens(std::vector<Second>& seconds, const Record& record) {
   }
 }
 
-// Adds a request that was not cut short to all sums.
+// Adds a request to all sums.
 void count(Summary& out, const Record& record) {
   Second& second = second_at(out.seconds, record.due_s);
   ++out.offered;
@@ -47,6 +47,12 @@ void count(Summary& out, const Record& record) {
   out.sending_s = std::max(out.sending_s, record.due_s);
   out.accepted += record.accepted() ? 1 : 0;
   second.accepted += record.accepted() ? 1 : 0;
+  if (record.outcome == Record::Outcome::kUnfinished) {
+    ++out.unfinished;
+    out.undecided += out.slo.missed_by(record) ? 0 : 1;
+    out.length_s = std::max(out.length_s, record.due_s + record.e2e_ms / 1000);
+    return;
+  }
   if (!record.completed()) {
     const bool rejected = record.outcome == Record::Outcome::kRejected;
     ++(rejected ? out.rejected : out.failed);
@@ -64,6 +70,7 @@ void count(Summary& out, const Record& record) {
   out.prompt_tokens += record.prompt_tokens;
   out.cached_tokens += record.cached_tokens;
   out.output_tokens += record.output_tokens;
+  out.without_usage += record.has_usage ? 0 : 1;
 }
 
 }  // namespace
@@ -96,12 +103,9 @@ Summary summarize(const std::vector<Record>& records, const Slo& slo,
   std::map<std::string, std::uint64_t> errors;
   const Record* first_error = nullptr;
   for (const Record& record : records) {
-    if (record.outcome == Record::Outcome::kUnfinished) {
-      ++out.unfinished;
-      continue;
-    }
     count(out, record);
     late.push_back((record.sent_s - record.due_s) * 1000);
+    if (record.outcome == Record::Outcome::kUnfinished) continue;
     if (!record.completed()) {
       ++errors[record.error];
       if (first_error == nullptr || record.index < first_error->index) first_error = &record;

@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "load/comparison.h"
 #include "load/report_page.h"
 
 namespace pd::load {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -47,13 +49,13 @@ std::vector<Record> sample() {
 
 TEST(Summary, CountsEachOnceAndGoodputOfTheOffered) {
   const Summary s = summarize(sample(), *parse_slo("ttft=200ms,tpot=100ms"), {});
-  EXPECT_EQ(s.offered, 6U);
+  EXPECT_EQ(s.offered, 7U);
   EXPECT_EQ(s.completed, 3U);
   EXPECT_EQ(s.rejected, 1U);
   EXPECT_EQ(s.failed, 2U);
   EXPECT_EQ(s.timed_out, 1U);
   EXPECT_EQ(s.unfinished, 1U);
-  EXPECT_EQ(s.offered, s.completed + s.rejected + s.failed);
+  EXPECT_EQ(s.offered, s.completed + s.rejected + s.failed + s.unfinished);
   EXPECT_EQ(s.within_slo, 2U) << "TPOT of the first is exactly the limit; the third has none";
   EXPECT_EQ(s.output_tokens, 18U);
   EXPECT_EQ(s.prompt_tokens, 30U);
@@ -65,6 +67,39 @@ TEST(Summary, CountsEachOnceAndGoodputOfTheOffered) {
   EXPECT_NEAR(s.late.most, 1, 1e-9);
   EXPECT_EQ(s.accepted, 3U);
   EXPECT_EQ(s.first_error, "HTTP 429: busy");
+}
+
+// A server that stalls, and a person who stops the load because of it.
+TEST(Summary, AStallThatIsCutShortIsNoSuccess) {
+  std::vector<Record> records;
+  for (int i = 0; i < 40; ++i) records.push_back(completed(i * 0.1, 100, 300, 4));
+  for (int i = 0; i < 60; ++i) {  // stopped after 10 s
+    records.push_back(ended(4 + i * 0.1, Record::Outcome::kUnfinished, "the load was stopped"));
+    records.back().ttft_ms = records.back().e2e_ms = 6000 - i * 100;
+  }
+  const Summary s = summarize(records, *parse_slo("ttft=500ms"), {}, 10);
+  EXPECT_EQ(s.offered, 100U);
+  EXPECT_EQ(s.unfinished, 60U);
+  EXPECT_EQ(s.undecided, 5U) << "due within the last 500 ms";
+  EXPECT_NEAR(*s.goodput_share(), 40 / 95.0, 1e-9);
+  EXPECT_THAT(to_table(s), HasSubstr("unfinished    60 of them were under way when the load was "
+                                     "stopped: 55 had passed a limit and count as missed, 5 count "
+                                     "neither way\n"));
+  EXPECT_THAT(to_table(s), HasSubstr("42.1 % of the 95 offered whose outcome is known are within"));
+  EXPECT_THAT(to_table(s), Not(HasSubstr("rejected or failed have none")));
+  EXPECT_THAT(to_json(s), HasSubstr("\"within_slo_share\":0.42"));
+  EXPECT_THAT(to_text(compare(s, s), "a", "b"),
+              HasSubstr("within limits, %                    42.1"));
+  EXPECT_THAT(to_text(compare(s, s), "a", "b"),
+              HasSubstr("unfinished, %                       60."));
+
+  EXPECT_EQ(summarize(records, *parse_slo("e2e=2s"), {}).undecided, 20U);
+  EXPECT_EQ(summarize(records, *parse_slo("tpot=1ms"), {}).undecided, 60U);
+  const Summary free = summarize(records, {}, {});
+  EXPECT_NEAR(free.length_s, 10, 1e-9) << "until it was stopped";
+  EXPECT_THAT(to_table(free), HasSubstr("when the load was stopped\n"));
+  records.erase(records.begin(), records.begin() + 95);
+  EXPECT_FALSE(summarize(records, *parse_slo("ttft=500ms"), {}).goodput_share());
 }
 
 // Ten requests a second for ten seconds; the answers take four.
@@ -159,6 +194,34 @@ TEST(Summary, SurvivesItsJson) {
   EXPECT_FALSE(read_summary(R"({"setting":[]})", "file"));
 }
 
+TEST(Summary, ATerminalObeysNoWordOfTheServer) {
+  Record bad = ended(1, Record::Outcome::kFailed, "HTTP 400: \x1b]0;title\x07");
+  bad.status = 400;
+  const Summary s = summarize({bad}, {}, {{"model", "m\x1b[2J"}});
+  const std::string text = to_table(s) + to_text(compare(s, summarize({}, {}, {})), "a", "b");
+  EXPECT_THAT(text, Not(HasSubstr("\x1b")));
+  EXPECT_THAT(text, HasSubstr("first:\n              HTTP 400: \\x1b]0;title\\x07\n"));
+  EXPECT_THAT(text, HasSubstr("1 x  HTTP 400: \\x1b]0;title\\x07\n"));
+  EXPECT_THAT(text, HasSubstr("model: A m\\x1b[2J, B -"));
+}
+
+TEST(Summary, SaysWhereTheServerDoesNotCount) {
+  std::vector<Record> records = sample();
+  EXPECT_THAT(to_table(summarize(records, {}, {})), Not(HasSubstr("no usage")));
+  records[1].has_usage = false;
+  records[1].prompt_tokens = records[1].cached_tokens = 0;
+  const Summary s = summarize(records, {}, {});
+  EXPECT_EQ(s.without_usage, 1U);
+  EXPECT_THAT(to_table(s), HasSubstr(" - prompt tokens/s"));
+  EXPECT_THAT(to_table(s), HasSubstr("no usage      1 of the 3 completed do not say"));
+  EXPECT_THAT(to_table(s), HasSubstr("prefix cache  - of prompt"));
+  const std::string both = to_text(compare(s, s), "a", "b");
+  EXPECT_THAT(both, ContainsRegex("output tokens/s +[0-9.]+ +[0-9.]+ +-\n"));
+  EXPECT_THAT(both, ContainsRegex("prompt tokens cached, % +- +- +-\n"));
+  EXPECT_THAT(both, HasSubstr("(A: 1 answers, B: 1)"));
+  EXPECT_THAT(to_json(s), HasSubstr("\"without_usage\":1"));
+}
+
 TEST(Summary, OfNothingIsNothing) {
   const Summary s = summarize({}, {}, {});
   EXPECT_THAT(to_table(s), HasSubstr("0 offered"));
@@ -190,7 +253,7 @@ TEST(ReportPage, ComparesTwo) {
   const Summary b = summarize(sample(), *parse_slo("ttft=300ms"), {{"server", "two"}});
   const std::string page = report_page({{"a", a}, {"b", b}});
   EXPECT_THAT(page, HasSubstr(R"(["server","one","two"])"));
-  EXPECT_THAT(page, HasSubstr(R"(["completed, %",50.0,50.0,1.0])"));
+  EXPECT_THAT(page, HasSubstr(R"(["completed, %",42.857142857142854,42.857142857142854,1.0])"));
   EXPECT_THAT(page, HasSubstr("Goodput is not compared"));
   EXPECT_THAT(report_page({{"a", a}}), HasSubstr(R"("comparison":null)"));
 }

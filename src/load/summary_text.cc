@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/printable.h"
 #include "load/summary.h"
 
 namespace pd::load {
@@ -11,7 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kFormat = "pdserve bench serve 2";
+constexpr const char* kFormat = "pdserve bench serve 3";
 
 std::string row(std::string_view name, const Distribution& d) {
   if (d.count == 0) return fmt::format("{:<14}{:>10}\n", name, "-");
@@ -59,22 +60,37 @@ std::string request_lines(const Summary& s) {
                   s.timed_out > 0 ? fmt::format(" ({} of them given up)", s.timed_out) : "");
   if (s.unfinished > 0) {
     out += fmt::format(
-        "unfinished    {} were under way when the load was stopped; they count nowhere\n",
-        s.unfinished);
+        "unfinished    {} of them were under way when the load was stopped{}\n", s.unfinished,
+        s.slo.empty() ? ""
+                      : fmt::format(": {} had passed a limit and count as missed, {} count "
+                                    "neither way",
+                                    s.unfinished - s.undecided, s.undecided));
   }
   out += fmt::format(
-      "throughput    {:.2f} requests/s, {:.1f} output tokens/s, {:.1f} prompt tokens/s, over the "
+      "throughput    {:.2f} requests/s, {:.1f} output tokens/s, {} prompt tokens/s, over the "
       "{:.1f} s to the last answer\n",
-      s.rate(s.completed), s.rate(s.output_tokens), s.rate(s.prompt_tokens), s.length_s);
-  if (!s.slo.empty()) {
+      s.rate(s.completed), s.rate(s.output_tokens),
+      s.prompt_rate() ? fmt::format("{:.1f}", *s.prompt_rate()) : "-", s.length_s);
+  if (s.without_usage > 0) {
     out += fmt::format(
-        "goodput       {:.2f} requests/s over the same time; {:.1f} % of those offered are within "
-        "{}\n",
-        s.rate(s.within_slo), 100 * s.share(s.within_slo, s.offered), to_string(s.slo));
+        "no usage      {} of the {} completed do not say how many tokens they are: those of their "
+        "output are\n              pieces of text, in TPOT too, and those of the prompts are "
+        "unknown\n",
+        s.without_usage, s.completed);
+  }
+  if (!s.slo.empty()) {
+    const auto share = s.goodput_share();
+    out += fmt::format(
+        "goodput       {:.2f} requests/s over the same time; {} % of {} are within {}\n",
+        s.rate(s.within_slo), share ? fmt::format("{:.1f}", 100 * *share) : "-",
+        s.undecided == 0
+            ? "those offered"
+            : fmt::format("the {} offered whose outcome is known", s.offered - s.undecided),
+        to_string(s.slo));
   }
   if (s.cached_tokens > 0) {
-    out += fmt::format("prefix cache  {:.1f} % of prompt tokens\n",
-                       100 * s.share(s.cached_tokens, s.prompt_tokens));
+    out += fmt::format("prefix cache  {} of prompt tokens\n",
+                       s.cached_share() ? fmt::format("{:.1f} %", 100 * *s.cached_share()) : "-");
   }
   return out;
 }
@@ -83,10 +99,10 @@ std::string request_lines(const Summary& s) {
 std::string error_lines(const Summary& s) {
   std::vector<std::pair<std::string, std::uint64_t>> sorted(s.errors.begin(), s.errors.end());
   std::ranges::stable_sort(sorted, std::greater{}, &std::pair<std::string, std::uint64_t>::second);
-  std::uint64_t others = s.offered - s.completed;
+  std::uint64_t others = s.unanswered();
   std::string out = sorted.empty() ? "" : "\n";
   for (const auto& [message, count] : sorted) {
-    out += fmt::format("{:>8} x  {}\n", count, message);
+    out += fmt::format("{:>8} x  {}\n", count, printable(message));
     others -= std::min(others, count);
   }
   if (!sorted.empty() && others > 0) out += fmt::format("{:>8} x  other messages\n", others);
@@ -97,24 +113,24 @@ std::string error_lines(const Summary& s) {
 
 std::string to_table(const Summary& s) {
   std::string out;
-  for (const auto& [name, value] : s.setting) out += fmt::format("{:<14}{}\n", name, value);
+  for (const auto& [name, value] : s.setting)
+    out += fmt::format("{:<14}{}\n", name, printable(value));
   out += '\n';
   if (s.mostly_refused()) {
     out += fmt::format(
         "refused       {} of {} requests, with HTTP 4xx: this load does not fit this server. The "
         "first:\n              {}\n",
-        s.refused, s.offered, s.first_error);
+        s.refused, s.offered, printable(s.first_error));
   }
   out += request_lines(s);
   out += fmt::format("\n{:<14}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}\n", "ms", "mean", "p50",
                      "p90", "p95", "p99", "p99.9", "max");
   out += row("TTFT", s.ttft) + row("TPOT", s.tpot) + row("ITL", s.itl) + row("E2E", s.e2e) +
          row("sent late", s.late);
-  const std::uint64_t without = s.offered - s.completed;
-  if (without > 0) {
-    out +=
-        fmt::format("TTFT to E2E are of the {} completed: the {} rejected or failed have none{}.\n",
-                    s.completed, without, s.slo.empty() ? "" : " and count as outside the limits");
+  if (s.unanswered() > 0) {
+    out += fmt::format(
+        "TTFT to E2E are of the {} completed: the {} rejected or failed have none{}.\n",
+        s.completed, s.unanswered(), s.slo.empty() ? "" : " and count as outside the limits");
   }
   return out + error_lines(s);
 }
@@ -126,12 +142,17 @@ std::string to_json(const Summary& s) {
                     {"e2e", limit_of(s.slo.e2e_ms)}};
   json["sending_s"] = s.sending_s;
   json["length_s"] = s.length_s;
-  json["requests"] = {
-      {"offered", s.offered},       {"completed", s.completed}, {"rejected", s.rejected},
-      {"failed", s.failed},         {"timed_out", s.timed_out}, {"unfinished", s.unfinished},
-      {"within_slo", s.within_slo}, {"accepted", s.accepted},   {"refused", s.refused}};
-  json["tokens"] = {
-      {"prompt", s.prompt_tokens}, {"cached", s.cached_tokens}, {"output", s.output_tokens}};
+  json["requests"] = {{"offered", s.offered},     {"completed", s.completed},
+                      {"rejected", s.rejected},   {"failed", s.failed},
+                      {"timed_out", s.timed_out}, {"unfinished", s.unfinished},
+                      {"undecided", s.undecided}, {"within_slo", s.within_slo},
+                      {"accepted", s.accepted},   {"refused", s.refused}};
+  const auto within = s.slo.empty() ? std::nullopt : s.goodput_share();
+  json["within_slo_share"] = within ? Json(*within) : Json();
+  json["tokens"] = {{"prompt", s.prompt_tokens},
+                    {"cached", s.cached_tokens},
+                    {"output", s.output_tokens},
+                    {"without_usage", s.without_usage}};
   json["per_second"] = {{"offered", s.offered_rate()},
                         {"requests", s.rate(s.completed)},
                         {"goodput", s.slo.empty() ? Json() : Json(s.rate(s.within_slo))},
@@ -173,12 +194,14 @@ Result<Summary> read_summary(std::string_view text, std::string_view name) {
     s.failed = requests.at("failed");
     s.timed_out = requests.at("timed_out");
     s.unfinished = requests.at("unfinished");
+    s.undecided = requests.at("undecided");
     s.within_slo = requests.at("within_slo");
     s.accepted = requests.at("accepted");
     s.refused = requests.at("refused");
     s.prompt_tokens = json.at("tokens").at("prompt");
     s.cached_tokens = json.at("tokens").at("cached");
     s.output_tokens = json.at("tokens").at("output");
+    s.without_usage = json.at("tokens").at("without_usage");
     s.ttft = distribution_in(json.at("ttft_ms"));
     s.tpot = distribution_in(json.at("tpot_ms"));
     s.itl = distribution_in(json.at("itl_ms"));

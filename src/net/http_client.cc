@@ -228,10 +228,18 @@ int HttpClient::calls_under_way() const {
   return static_cast<int>(impl_->under_way.size() + impl_->refused.size());
 }
 
-Result<HttpClient::Whole> fetch_blocking(HttpCall call, HttpClientOptions options) {
+Result<HttpClient::Whole> fetch_blocking(HttpCall call, HttpClientOptions options,
+                                         std::optional<Duration> patience) {
   EventLoop loop;
   HttpClient client(loop, std::move(options));
   Result<HttpClient::Whole> result = error(ErrorCode::kInternal, "the call has not ended");
+  if (patience) {
+    loop.call_at(loop.now() + *patience, [&] {
+      result = error(ErrorCode::kDeadlineExceeded,
+                     fmt::format("no whole answer within {:g} s", to_seconds(*patience)));
+      loop.stop();
+    });
+  }
   client.fetch(std::move(call), [&](Result<HttpClient::Whole> whole) {
     result = std::move(whole);
     loop.stop();

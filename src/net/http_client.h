@@ -61,9 +61,10 @@ struct HttpCallHandlers {
   // Body bytes without chunk framing, as they arrive.
   std::function<void(std::string_view bytes)> on_data;
   // Success: the response was complete, whatever its status. kUnavailable: connection refused,
-  // reset or cut short; kDeadlineExceeded: a timeout; kCorrupt: not HTTP/1.1; kTooLarge: over
-  // response_bytes_max; kInvalidArgument: the call itself; kCancelled: the other end closed what was
-  // upgraded. cancel() is not reported: it ends all callbacks at once.
+  // reset or cut short; kNoCapacity: this process has no descriptor left; kDeadlineExceeded: a
+  // timeout; kCorrupt: not HTTP/1.1; kTooLarge: over response_bytes_max; kInvalidArgument: the call
+  // itself; kCancelled: the other end closed what was upgraded. cancel() is not reported: it ends
+  // all callbacks at once.
   std::function<void(Status)> on_end;
 };
 
@@ -115,6 +116,8 @@ class HttpClient {
 };
 
 // For programs without a loop (command line): runs one call to its end on a private loop.
-Result<HttpClient::Whole> fetch_blocking(HttpCall call, HttpClientOptions options = {});
+// kDeadlineExceeded: the answer is not whole after `patience`; nullopt: waits for ever.
+Result<HttpClient::Whole> fetch_blocking(HttpCall call, HttpClientOptions options = {},
+                                         std::optional<Duration> patience = std::nullopt);
 
 }  // namespace pd::net

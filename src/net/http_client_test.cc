@@ -279,6 +279,14 @@ TEST(FetchBlocking, RunsOneCall) {
   EXPECT_EQ(whole->body, "ok");
 }
 
+TEST(FetchBlocking, EndsWithItsPatience) {
+  RawListener listener;  // accepts, and says nothing
+  const auto whole = fetch_blocking(call_to(listener.port()), {}, 50ms);
+  ASSERT_FALSE(whole.has_value());
+  EXPECT_EQ(whole.error().code, ErrorCode::kDeadlineExceeded);
+  EXPECT_EQ(whole.error().message, "no whole answer within 0.05 s");
+}
+
 TEST(ParseAddress, ReadsHostAndPort) {
   EXPECT_EQ(parse_address("127.0.0.1:8000"), (HttpAddress{"127.0.0.1", 8000}));
   EXPECT_EQ(parse_address("[::1]:80"), (HttpAddress{"::1", 80}));

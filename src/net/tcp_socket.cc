@@ -203,8 +203,10 @@ AcceptResult accept_from(int listener) {
 Result<UniqueFd> connect_to(const SocketAddress& address) {
   UniqueFd fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) {
-    return error(ErrorCode::kUnavailable, fmt::format("cannot make a socket for {}: {}",
-                                                      address.text(), std::strerror(errno)));
+    const bool ours = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+    return error(
+        ours ? ErrorCode::kNoCapacity : ErrorCode::kUnavailable,
+        fmt::format("cannot make a socket for {}: {}", address.text(), std::strerror(errno)));
   }
   set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
   const auto* raw = reinterpret_cast<const sockaddr*>(&address.storage);

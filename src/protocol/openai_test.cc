@@ -62,6 +62,14 @@ TEST(OpenAiRequest, TextPartsAreJoined) {
 TEST(OpenAiRequest, FieldsThatSteerTheHandoffAreDropped) {
   EXPECT_TRUE(chat(
       R"("kv_transfer_params":{"remote_host":"10.0.0.1"},"bootstrap_host":"x","bootstrap_room":1)"));
+  // They are not looked into, but the whole body has a depth as well.
+  const auto nested = [](std::size_t depth) {
+    return chat(fmt::format(R"("kv_transfer_params":{}{})", std::string(depth, '['),
+                            std::string(depth, ']')));
+  };
+  EXPECT_TRUE(nested(1000));
+  ASSERT_FALSE(nested(1100));
+  EXPECT_EQ(nested(1100).error().code, "invalid_json");
 }
 
 TEST(OpenAiRequest, AnIntegerIsOneHoweverItIsWritten) {
