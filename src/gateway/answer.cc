@@ -56,7 +56,7 @@ AnswerMetrics::AnswerMetrics(Metrics& metrics)
       cancelled(
           metrics.counter("pdserve_requests_cancelled_total", "API requests whose client left")),
       poisoned(metrics.counter("pdserve_poison_requests_total",
-                               "API requests ended because two instances crashed under them")),
+                               "API requests ended because instances crashed under them")),
       prompt_tokens(
           metrics.counter("pdserve_prompt_tokens_total", "prompt tokens of completed requests")),
       cached_tokens(metrics.counter("pdserve_prompt_tokens_cached_total",
@@ -91,9 +91,10 @@ ApiError to_api_error(const policy::Finish& finish) {
               fmt::format("the request's deadline passed while {}", doing(finish.record.phase)), "",
               "deadline_exceeded"};
     case RequestEnd::Why::kPoison:
-      return {500, "server_error",
-              "two instances crashed under this request; it is not tried again", "",
-              "poison_request"};
+      return {
+          500, "server_error",
+          "instances crashed under this request, and it may be the cause; it is not tried again",
+          "", "poison_request"};
     case RequestEnd::Why::kFailed:
       return protocol::to_api_error(end.error);
     case RequestEnd::Why::kCompleted:

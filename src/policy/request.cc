@@ -143,7 +143,7 @@ void RequestLife::on_fault(LegNumber leg, const Error& fault, Blame blame) {
     refused(fault);
   } else if (over.accepted && broke) {
     if (const auto again = crashed_again(over.worker, fault)) restart(*again);
-  } else if (blame == Blame::kDiedOnReceipt && !crashed_again(over.worker, fault)) {
+  } else if (blame == Blame::kDiedOnReceipt && !survives_death_on_receipt(over.worker, fault)) {
     return;
   } else if (prefill_ && !over.accepted) {
     // It never joined D, and P still holds the KV.
@@ -174,8 +174,10 @@ void RequestLife::on_hedged_fault(LegNumber leg, const Error& fault, Blame blame
   const Leg over = *hedge_;
   hedge_.reset();
   if (blames_request(fault)) return refused(fault);
-  if (blame == Blame::kDiedOnReceipt || (over.accepted && blame == Blame::kBroke))
+  if (over.accepted && blame != Blame::kNobody)
     crashed_again(over.worker, fault);
+  else if (blame == Blame::kDiedOnReceipt)
+    survives_death_on_receipt(over.worker, fault);
 }
 
 void RequestLife::refused(const Error& fault) {
@@ -187,9 +189,22 @@ void RequestLife::refused(const Error& fault) {
 std::optional<bool> RequestLife::crashed_again(WorkerId worker, const Error& fault) {
   const bool again = std::ranges::find(crashed_, worker) != crashed_.end();
   if (!again) crashed_.push_back(worker);
-  if (crashes() < limits_.crashes_to_poison) return again;
+  if (poisoned(fault)) return std::nullopt;
+  return again;
+}
+
+bool RequestLife::survives_death_on_receipt(WorkerId worker, const Error& fault) {
+  if (std::ranges::find(died_on_receipt_, worker) == died_on_receipt_.end())
+    died_on_receipt_.push_back(worker);
+  return !poisoned(fault);
+}
+
+bool RequestLife::poisoned(const Error& fault) {
+  const int per_crash = limits_.deaths_on_receipt_per_crash;
+  const int deaths = crashes() * per_crash + static_cast<int>(died_on_receipt_.size());
+  if (deaths < limits_.crashes_to_poison * per_crash) return false;
   finish({RequestEnd::Why::kPoison, fault});
-  return std::nullopt;
+  return true;
 }
 
 void RequestLife::restart(bool charged) {

@@ -55,6 +55,9 @@ struct RequestLimits {
   // So many workers that crashed under it end it (G8): it may be the cause, and the next placement
   // would take one more down.
   int crashes_to_poison = 2;
+  // One that died before it had accepted a leg may never have seen it: it counts half. So a request
+  // survives two instances that go down together while its legs are on the way to both.
+  int deaths_on_receipt_per_crash = 2;
   // New legs for any cause but a rejection or an instance that could not be reached (crashes,
   // evictions, ended leases, refusals).
   int restarts_max = 8;
@@ -147,6 +150,8 @@ class RequestLife {
   bool placed_again();  // false: that was once too often, and it is finished
   // Counts a crash: whether the worker had crashed under it before; nullopt: it has ended.
   std::optional<bool> crashed_again(WorkerId worker, const Error& fault);
+  bool survives_death_on_receipt(WorkerId worker, const Error& fault);  // false: it has ended
+  bool poisoned(const Error& fault);
   void refused(const Error& fault);
   void on_hedged_fault(LegNumber leg, const Error& fault, Blame blame);
 
@@ -156,7 +161,7 @@ class RequestLife {
   std::optional<RequestEnd> end_;
   LegNumber next_leg_ = 1;
   std::uint32_t emitted_ = 0;
-  std::vector<WorkerId> crashed_;
+  std::vector<WorkerId> crashed_, died_on_receipt_;
   bool taken_ = false;
   bool denied_ = false;
   int restarts_ = 0;

@@ -294,25 +294,32 @@ TEST(RequestLife, OfTwoPrefillsADeniedOneLeavesTheOther) {
   }
 }
 
-// G8: a request that kills before it is accepted takes no third instance down, either.
-TEST(RequestLife, TheSecondWorkerThatDiesOnReceiptEndsIt) {
+// G8: a request that kills before it is accepted takes no more than a few down.
+TEST(RequestLife, TheFourthWorkerThatDiesOnReceiptEndsIt) {
   RequestLife life{RequestLimits{}};
-  life.on_fault(life.place_prefill(kP), kGone, Blame::kDiedOnReceipt);
-  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+  for (std::uint64_t worker = 1; worker <= 3; ++worker) {
+    life.on_fault(life.place_prefill(WorkerId(worker)), kGone, Blame::kDiedOnReceipt);
+    EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill);
+    life.on_fault(life.place_prefill(WorkerId(100 + worker)), kGone, Blame::kBroke);
+    EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill) << "it was never sent there";
+  }
+  EXPECT_EQ(life.crashes() + life.restarts(), 0);
+  life.on_fault(life.place_prefill(WorkerId(4)), kGone, Blame::kDiedOnReceipt);
+  ASSERT_TRUE(life.done());
+  EXPECT_EQ(life.end()->why, RequestEnd::Why::kPoison);
+}
+
+TEST(RequestLife, ACrashAndTwoDeathsOnReceiptEndIt) {
+  LegNumber p = 0;
+  RequestLife life = prefilled(&p);
+  life.on_fault(life.place_decode(kD), kGone, Blame::kDiedOnReceipt);
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingDecode) << "P still has the KV";
+  life.on_fault(p, kGone, Blame::kDiedOnReceipt);  // and had accepted it
   EXPECT_EQ(life.crashes(), 1);
-  life.on_fault(life.place_prefill(kP2), kGone, Blame::kBroke);
-  EXPECT_EQ(life.crashes(), 1) << "it was never sent there";
+  EXPECT_EQ(life.phase(), RequestPhase::kWaitingPrefill) << "two that go down together";
   life.on_fault(life.place_prefill(kP2), kGone, Blame::kDiedOnReceipt);
   ASSERT_TRUE(life.done());
   EXPECT_EQ(life.end()->why, RequestEnd::Why::kPoison);
-
-  LegNumber p = 0;
-  RequestLife held = prefilled(&p);
-  held.on_fault(held.place_decode(kD), kGone, Blame::kDiedOnReceipt);
-  EXPECT_EQ(held.phase(), RequestPhase::kWaitingDecode) << "P still has the KV";
-  EXPECT_EQ(held.crashes(), 1);
-  held.on_fault(held.place_decode(kD2), kGone, Blame::kDiedOnReceipt);
-  EXPECT_EQ(held.end()->why, RequestEnd::Why::kPoison);
 }
 
 // A lease that ended, KV that could not be pulled: the worker is well.

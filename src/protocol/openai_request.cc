@@ -192,7 +192,8 @@ void read_common(JsonObject& object, const ApiLimits& limits, ApiRequest& out) {
   object.unsupported("skip_special_tokens", "special tokens are never part of the text", is_true);
   // They change nothing about the answer.
   for (const auto* name : {"user", "safety_identifier", "prompt_cache_key"}) object.label(name);
-  object.label("prompt_cache_retention", {"in_memory", "24h"});
+  // OpenAI's description spells it in_memory, its own clients in-memory.
+  object.label("prompt_cache_retention", {"in_memory", "in-memory", "24h"});
   object.labels("metadata");
   object.unsupported("service_tier", "there is one tier", is_default_tier);
   object.unsupported("store", "answers are not stored", is_false);
