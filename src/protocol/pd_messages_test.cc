@@ -2,6 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <set>
+#include <string>
+#include <variant>
+
+#include "base/mapped_file.h"
 #include "base/rng.h"
 
 namespace pd::protocol {
@@ -32,6 +38,18 @@ PrefillRequest some_prefill() {
   return m;
 }
 
+DecodeRequest some_decode() {
+  DecodeRequest m;
+  m.id = some_prefill().id;
+  m.prompt_tokens = 3;
+  m.emitted = {9};
+  m.evictions = 2;
+  m.streamed = false;
+  m.sampling = some_sampling();
+  m.descriptor = "d";
+  return m;
+}
+
 std::vector<Frame> every_frame() {
   TokensFrame tokens;
   tokens.index = 3;
@@ -58,14 +76,7 @@ std::vector<Frame> every_frame() {
 TEST(PdMessages, RequestsRoundTrip) {
   const PrefillRequest prefill = some_prefill();
   EXPECT_EQ(decode_prefill_request(encode(prefill)).value(), prefill);
-  DecodeRequest decode;
-  decode.id = prefill.id;
-  decode.prompt_tokens = 3;
-  decode.emitted = {9};
-  decode.evictions = 2;
-  decode.streamed = false;
-  decode.sampling = some_sampling();
-  decode.descriptor = "d";
+  const DecodeRequest decode = some_decode();
   EXPECT_EQ(decode_decode_request(encode(decode)).value(), decode);
   const LeaseList leases{{prefill.id, {{4, 5}, 6}}};
   EXPECT_EQ(decode_lease_list(encode(leases)).value(), leases);
@@ -184,6 +195,31 @@ TEST(LegCommandReader, RefusesHugeUnknownAndMalformedCommands) {
   EXPECT_NE(refusal(std::string("\0\0\0\0\x04", 5)).find("unknown type 4"), std::string::npos);
   EXPECT_NE(refusal(std::string("\0\0\0\0\x03", 5)).find("cancel"), std::string::npos);
   EXPECT_NE(refusal(std::string("\x02\0\0\0\x01\x09\x09", 7)).find("prefill"), std::string::npos);
+}
+
+// A wire's new version makes all that a fuzzer has kept a refusal at the first field.
+TEST(PdMessages, TheFuzzersInputsBeginWithEachMessage) {
+  std::set<std::size_t> frames, commands;
+  int prefills = 0, decodes = 0, leases = 0, answers = 0;
+  const std::string folder = PD_SOURCE_DIR "/tests/fuzz/corpus/pd_messages_fuzz";
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string bytes = read_file(entry.path(), 1 << 20).value();
+    prefills += decode_prefill_request(bytes).has_value();
+    decodes += decode_decode_request(bytes).has_value();
+    leases += decode_lease_list(bytes).has_value();
+    answers += decode_lease_answer(bytes).has_value();
+    std::string_view rest = bytes;
+    LegFrameReader frame_reader;
+    for (auto f = frame_reader.next(rest); f && *f; f = frame_reader.next(rest))
+      frames.insert((*f)->frame.index());
+    rest = bytes;
+    LegCommandReader command_reader;
+    for (auto c = command_reader.next(rest); c && *c; c = command_reader.next(rest))
+      commands.insert((*c)->index());
+  }
+  EXPECT_GT(std::min({prefills, decodes, leases, answers}), 0);
+  EXPECT_EQ(frames.size(), std::variant_size_v<Frame>);
+  EXPECT_EQ(commands.size(), std::variant_size_v<LegCommand>);
 }
 
 }  // namespace
