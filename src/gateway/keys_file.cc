@@ -10,12 +10,12 @@
 namespace pd::gateway {
 namespace {
 
-constexpr std::size_t kFileMax = 64 << 20;
+constexpr std::size_t kKeysFileMax = 64 << 20;
 
 using Mistakes = std::vector<std::string>;
 
 std::expected<protocol::AccessFile, Mistakes> read(const std::string& path) {
-  const auto content = read_file(path, kFileMax);
+  const auto content = read_file(path, kKeysFileMax);
   if (!content)
     return std::unexpected(Mistakes{"[gateway] access_file: " + content.error().message});
   return protocol::parse_access_file(*content, path);
@@ -27,7 +27,7 @@ Result<std::unique_ptr<KeysFile>> KeysFile::open(net::EventLoop& loop, std::stri
   std::unique_ptr<KeysFile> keys(new KeysFile(std::move(path), std::move(use)));
   // Watched before it is read: a change in between is seen as one.
   keys->file_ = std::make_unique<WatchedFile>(
-      loop, keys->path_, kFileMax,
+      loop, keys->path_, kKeysFileMax,
       [raw = keys.get()](const Result<std::string>&) { raw->changes_.try_push({}); });
   const auto file = read(keys->path_);
   if (!file) {

@@ -9,7 +9,7 @@ namespace pd::protocol {
 namespace {
 
 constexpr std::size_t kNameBytesMax = 200;
-constexpr std::size_t kMessageBytesMax = 2000;
+constexpr std::size_t kErrorMessageBytesMax = 2000;
 
 std::string cut(std::string_view text, std::size_t bytes_max) {
   if (text.size() <= bytes_max) return std::string(text);
@@ -71,7 +71,7 @@ ApiError to_api_error(const Error& error) {
 
 std::string to_json(const ApiError& error) {
   std::string out = "{\"error\":{\"message\":\"";
-  append_json_escaped(out, cut(error.message, kMessageBytesMax));
+  append_json_escaped(out, cut(error.message, kErrorMessageBytesMax));
   out += "\",\"type\":\"";
   append_json_escaped(out, error.type);
   const auto nullable = [&](const char* name, const std::string& value) {
