@@ -25,9 +25,13 @@ bool has_inner_mark(std::string_view text) {
 
 // Where the word that starts at `begin` ends: before the next mark that follows something else.
 std::size_t word_end(std::string_view text, std::size_t begin) {
+  const auto mark_at = [&](std::size_t at) {
+    return text[at] == kMark[0] && text.substr(at, kMark.size()) == kMark;
+  };
   std::size_t at = begin;
-  while (text.substr(at).starts_with(kMark)) at += kMark.size();
-  return std::min(text.find(kMark, at), text.size());
+  while (at < text.size() && mark_at(at)) at += kMark.size();
+  while (at < text.size() && !mark_at(at)) ++at;
+  return at;
 }
 
 }  // namespace
@@ -136,13 +140,13 @@ void BpeModel::find_word_starts(bool none_inside) {
 
 void BpeModel::encode(std::string_view word, MergeScratch& scratch,
                       std::vector<TokenId>& out) const {
+  if (!words_start_at_mark_) return encode_part(word, scratch, out);
   if (rules_.ignore_merges) {
     if (const auto id = words_.find(word)) {
       out.push_back(*id);
       return;
     }
   }
-  if (!words_start_at_mark_) return encode_part(word, scratch, out);
   for (std::size_t at = 0; at < word.size();) {
     const std::size_t end = word_end(word, at);
     encode_part(word.substr(at, end - at), scratch, out);
@@ -152,7 +156,19 @@ void BpeModel::encode(std::string_view word, MergeScratch& scratch,
 
 void BpeModel::encode_part(std::string_view part, MergeScratch& scratch,
                            std::vector<TokenId>& out) const {
+  if (memory_->append(part, out)) return;
+  const std::size_t before = out.size();
+  merge_part(part, scratch, out);
+  memory_->remember(part, std::span(out).subspan(before));
+}
+
+void BpeModel::merge_part(std::string_view part, MergeScratch& scratch,
+                          std::vector<TokenId>& out) const {
   const auto id = words_.find(part);
+  if (id && rules_.ignore_merges && !words_start_at_mark_) {
+    out.push_back(*id);
+    return;
+  }
   std::atomic<std::uint8_t>* known = id ? &whole_[static_cast<std::size_t>(*id)] : nullptr;
   if (known != nullptr && known->load(std::memory_order_relaxed) == kItself) {
     out.push_back(*id);

@@ -16,6 +16,7 @@
 #include "model/tokenizer/merge.h"
 #include "model/tokenizer/text_table.h"
 #include "model/tokenizer/vocabulary.h"
+#include "model/tokenizer/word_memory.h"
 
 namespace pd::model::tokenizing {
 
@@ -77,6 +78,7 @@ class BpeModel {
   BpeModel(const Vocabulary& vocabulary, BpeRules rules, const std::vector<bool>* in_text);
   void find_word_starts(bool none_inside);
   void encode_part(std::string_view part, MergeScratch& scratch, std::vector<TokenId>& out) const;
+  void merge_part(std::string_view part, MergeScratch& scratch, std::vector<TokenId>& out) const;
   void add_symbols(std::string_view part, std::vector<Symbol>& symbols) const;
   std::optional<TokenId> unit_id(std::string_view text, std::size_t at, std::size_t length) const;
   void append_unknown(std::string_view unit, std::vector<TokenId>& out) const;
@@ -92,6 +94,7 @@ class BpeModel {
   std::size_t longest_ = SIZE_MAX;
   bool words_start_at_mark_ = false;                    // no merge crosses into a following U+2581
   std::unique_ptr<std::atomic<std::uint8_t>[]> whole_;  // by id, Whole
+  std::unique_ptr<WordMemory> memory_ = std::make_unique<WordMemory>();
 };
 
 }  // namespace pd::model::tokenizing

@@ -1,5 +1,7 @@
 #include "model/tokenizer/normalizer.h"
 
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
 namespace pd::model::tokenizing {
@@ -33,6 +35,10 @@ namespace {
 constexpr std::size_t kFactorMax = 64;
 constexpr std::size_t kGrowthFree = 64 * 1024;
 
+std::unexpected<Error> too_large() {
+  return error(ErrorCode::kTooLarge, "the tokenizer's normalizer grows the text beyond measure");
+}
+
 struct Normalization {
   std::string& text;
   RegexScratch& scratch;
@@ -48,6 +54,8 @@ struct Normalization {
     return {};
   }
   Status operator()(const normalize::Replace& step) const {
+    if (const auto* literal = step.pattern.literal_text(); literal && literal->size() == 1)
+      return replace_byte(literal->front(), step.content);
     std::string out;
     std::size_t copied = 0;
     const auto replaced =
@@ -93,6 +101,27 @@ struct Normalization {
     text = std::move(out);
     return {};
   }
+
+ private:
+  // A space to U+2581 in every word of a prompt: one allocation, and no call for each.
+  Status replace_byte(char what, std::string_view content) const {
+    const auto count = static_cast<std::size_t>(std::ranges::count(text, what));
+    // Beyond the limit it is an error, of whatever size.
+    const std::size_t size = std::min(text.size() + count * content.size() - count, limit + 1);
+    if (size > limit) return too_large();
+    std::string out(size, '\0');
+    char* to = out.data();
+    for (const char c : text) {
+      if (c != what) {
+        *to++ = c;
+        continue;
+      }
+      std::memcpy(to, content.data(), content.size());
+      to += content.size();
+    }
+    text = std::move(out);
+    return {};
+  }
 };
 
 }  // namespace
@@ -103,10 +132,7 @@ Result<std::string> Normalizer::apply(std::string text, RegexScratch& scratch,
   for (const auto& step : steps_) {
     const auto applied = std::visit(Normalization{text, scratch, moved_start, limit}, step);
     if (!applied) return std::unexpected(applied.error());
-    if (text.size() > limit) {
-      return error(ErrorCode::kTooLarge,
-                   "the tokenizer's normalizer grows the text beyond measure");
-    }
+    if (text.size() > limit) return too_large();
   }
   return text;
 }

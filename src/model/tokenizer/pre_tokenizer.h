@@ -1,7 +1,7 @@
 // Cuts normalized text into the words that the model looks at one by one.
 #pragma once
 
-#include <deque>
+#include <list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -54,7 +54,7 @@ class PreTokenizer {
     RegexScratch regex;
     std::vector<Piece> pieces;
     std::vector<Piece> next;
-    std::deque<std::string> changed;  // texts that a step altered
+    std::list<std::string> changed;  // texts that a step altered
   };
 
   void add(cut::Step step) { steps_.push_back(std::move(step)); }

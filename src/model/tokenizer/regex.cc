@@ -45,7 +45,7 @@ struct RegexScratch::State {
   }
 };
 
-RegexScratch::RegexScratch() : state_(std::make_unique<State>()) {}
+RegexScratch::RegexScratch() = default;
 RegexScratch::~RegexScratch() = default;
 
 struct Regex::Code {
@@ -109,6 +109,7 @@ int Regex::match_at(std::string_view text, std::size_t at, RegexScratch& scratch
 }
 
 Status Regex::find_all(std::string_view text, RegexScratch& scratch, const Found& found) const {
+  if (!scratch.state_) scratch.state_ = std::make_unique<RegexScratch::State>();
   if (scratch.state_->data == nullptr || scratch.state_->context == nullptr) {
     return error(ErrorCode::kNoCapacity, "no memory for a regular expression's match");
   }

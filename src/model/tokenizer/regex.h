@@ -18,7 +18,8 @@ namespace pd::model::tokenizing {
 // The PCRE2 spelling of an Oniguruma pattern; kUnsupported names the construct.
 Result<std::string> pcre2_pattern(std::string_view oniguruma);
 
-// Buffers of a running match; one per thread, for any number of expressions.
+// Buffers of a running match; one per thread, for any number of expressions. Costs nothing until
+// one runs.
 class RegexScratch {
  public:
   RegexScratch();
