@@ -106,8 +106,7 @@ struct Normalization {
   // A space to U+2581 in every word of a prompt: one allocation, and no call for each.
   Status replace_byte(char what, std::string_view content) const {
     const auto count = static_cast<std::size_t>(std::ranges::count(text, what));
-    // Beyond the limit it is an error, of whatever size.
-    const std::size_t size = std::min(text.size() + count * content.size() - count, limit + 1);
+    const std::size_t size = text.size() + count * content.size() - count;
     if (size > limit) return too_large();
     std::string out(size, '\0');
     char* to = out.data();
