@@ -44,13 +44,9 @@ void TextMatcher::insert(std::string_view pattern, std::uint32_t value) {
 }
 
 std::optional<TextMatcher::Match> TextMatcher::find(std::string_view text, std::size_t from) const {
-  const auto begins_none = [this](char byte) {
-    return root_[static_cast<unsigned char>(byte)] == kNone;
-  };
   for (std::size_t begin = from; begin < text.size(); ++begin) {
-    while (begin < text.size() && begins_none(text[begin])) ++begin;
-    if (begin == text.size()) break;
     std::uint32_t node = root_[static_cast<unsigned char>(text[begin])];
+    if (node == kNone) continue;
     std::optional<Match> longest;
     for (std::size_t at = begin + 1; node != kNone; ++at) {
       if (nodes_[node].value != kNone) longest = Match{begin, at, nodes_[node].value};

@@ -28,6 +28,24 @@ Status Pattern::find_all(std::string_view text, RegexScratch& scratch,
   return {};
 }
 
+std::optional<std::string> with_byte_replaced(std::string_view text, char what,
+                                              std::string_view content, std::size_t bytes_max) {
+  const auto count = static_cast<std::size_t>(std::ranges::count(text, what));
+  const std::size_t size = text.size() + count * content.size() - count;
+  if (size > bytes_max) return std::nullopt;
+  std::string out(size, '\0');
+  char* to = out.data();
+  for (const char c : text) {
+    if (c != what) {
+      *to++ = c;
+      continue;
+    }
+    std::memcpy(to, content.data(), content.size());
+    to += content.size();
+  }
+  return out;
+}
+
 namespace {
 
 // The compatibility forms grow a text 18-fold at most, a space to U+2581 3-fold; a file of steps
@@ -54,8 +72,12 @@ struct Normalization {
     return {};
   }
   Status operator()(const normalize::Replace& step) const {
-    if (const auto* literal = step.pattern.literal_text(); literal && literal->size() == 1)
-      return replace_byte(literal->front(), step.content);
+    if (const auto* literal = step.pattern.literal_text(); literal && literal->size() == 1) {
+      auto changed = with_byte_replaced(text, literal->front(), step.content, limit);
+      if (!changed) return too_large();
+      text = std::move(*changed);
+      return {};
+    }
     std::string out;
     std::size_t copied = 0;
     const auto replaced =
@@ -97,26 +119,6 @@ struct Normalization {
     for (std::size_t at = 0; at < text.size();) {
       const std::size_t begin = at;
       if (!is_mark(next_code_point(text, at))) out.append(text, begin, at - begin);
-    }
-    text = std::move(out);
-    return {};
-  }
-
- private:
-  // A space to U+2581 in every word of a prompt: one allocation, and no call for each.
-  Status replace_byte(char what, std::string_view content) const {
-    const auto count = static_cast<std::size_t>(std::ranges::count(text, what));
-    const std::size_t size = text.size() + count * content.size() - count;
-    if (size > limit) return too_large();
-    std::string out(size, '\0');
-    char* to = out.data();
-    for (const char c : text) {
-      if (c != what) {
-        *to++ = c;
-        continue;
-      }
-      std::memcpy(to, content.data(), content.size());
-      to += content.size();
     }
     text = std::move(out);
     return {};

@@ -1,7 +1,9 @@
 // Changes to the text before it is cut: normal forms, replacements, a prepended mark.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -26,6 +28,12 @@ class Pattern {
   explicit Pattern(std::variant<std::string, Regex> what) : what_(std::move(what)) {}
   std::variant<std::string, Regex> what_;
 };
+
+// `text` with `content` for each `what`; none: that would have more than `bytes_max` bytes. One
+// allocation and no call for each, as a space in every word of a prompt becomes U+2581.
+std::optional<std::string> with_byte_replaced(std::string_view text, char what,
+                                              std::string_view content,
+                                              std::size_t bytes_max = SIZE_MAX);
 
 namespace normalize {
 struct Prepend {

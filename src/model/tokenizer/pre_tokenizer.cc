@@ -146,15 +146,7 @@ struct Cutting {
   }
 
   Status operator()(const cut::Metaspace& step) const {
-    std::string text;
-    text.reserve(piece.text.size() * 2);
-    for (const char c : piece.text) {
-      if (c == ' ') {
-        text.append(step.replacement);
-      } else {
-        text.push_back(c);
-      }
-    }
+    std::string text = *with_byte_replaced(piece.text, ' ', step.replacement);
     const bool wanted = step.prepend == cut::Prepend::kAlways ||
                         (step.prepend == cut::Prepend::kFirst && piece.first);
     if (wanted && !text.starts_with(step.replacement)) text.insert(0, step.replacement);

@@ -54,7 +54,7 @@ class PreTokenizer {
     RegexScratch regex;
     std::vector<Piece> pieces;
     std::vector<Piece> next;
-    std::list<std::string> changed;  // texts that a step altered
+    std::list<std::string> changed;  // texts that a step altered; pieces look into them
   };
 
   void add(cut::Step step) { steps_.push_back(std::move(step)); }

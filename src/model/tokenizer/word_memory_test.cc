@@ -87,7 +87,7 @@ TEST(WordMemory, WordsDisplaceOneAnotherAndAreNeverMixedUp) {
   EXPECT_LT(found, 199'000u);
 }
 
-// Few words, so that writers and readers meet in the same places.
+// More words than places, so that writers and readers meet in the same places.
 TEST(WordMemory, ThreadsSeeWholeWordsOnly) {
   WordMemory memory;
   std::atomic<int> wrong = 0;
