@@ -32,6 +32,7 @@ void TextMatcher::insert(std::string_view pattern, std::uint32_t value) {
       fresh.byte = byte;
       if (node == 0) {
         root_[static_cast<unsigned char>(byte)] = next;
+        first_bytes_ += byte;
       } else {
         fresh.next_sibling = nodes_[node].first_child;
         nodes_[node].first_child = next;
@@ -43,10 +44,18 @@ void TextMatcher::insert(std::string_view pattern, std::uint32_t value) {
   if (nodes_[node].value == kNone) nodes_[node].value = value;
 }
 
+// Most vocabularies' special tokens all begin with '<', which the library finds many bytes at once.
+std::size_t TextMatcher::next_begin(std::string_view text, std::size_t from) const {
+  if (first_bytes_.size() == 1) return std::min(text.find(first_bytes_[0], from), text.size());
+  std::size_t at = from;
+  while (at < text.size() && root_[static_cast<unsigned char>(text[at])] == kNone) ++at;
+  return at;
+}
+
 std::optional<TextMatcher::Match> TextMatcher::find(std::string_view text, std::size_t from) const {
-  for (std::size_t begin = from; begin < text.size(); ++begin) {
+  for (std::size_t begin = next_begin(text, from); begin < text.size();
+       begin = next_begin(text, begin + 1)) {
     std::uint32_t node = root_[static_cast<unsigned char>(text[begin])];
-    if (node == kNone) continue;
     std::optional<Match> longest;
     for (std::size_t at = begin + 1; node != kNone; ++at) {
       if (nodes_[node].value != kNone) longest = Match{begin, at, nodes_[node].value};

@@ -50,9 +50,12 @@ class TextMatcher {
     char byte = 0;
   };
   std::uint32_t child(std::uint32_t node, char byte) const;
+  // The first place from `from` on where a pattern may begin; the text's end if there is none.
+  std::size_t next_begin(std::string_view text, std::size_t from) const;
 
   std::vector<Node> nodes_ = std::vector<Node>(1);
   std::array<std::uint32_t, 256> root_ = filled_root();
+  std::string first_bytes_;  // of the patterns, each once
   static std::array<std::uint32_t, 256> filled_root();
 };
 

@@ -30,8 +30,12 @@ std::size_t word_end(std::string_view text, std::size_t begin) {
   };
   std::size_t at = begin;
   while (at < text.size() && mark_at(at)) at += kMark.size();
-  while (at < text.size() && !mark_at(at)) ++at;
-  return at;
+  while (true) {
+    at = text.find(kMark[0], at);
+    if (at == std::string_view::npos) return text.size();
+    if (mark_at(at)) return at;
+    ++at;
+  }
 }
 
 }  // namespace

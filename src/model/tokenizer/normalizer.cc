@@ -1,6 +1,7 @@
 #include "model/tokenizer/normalizer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -28,21 +29,35 @@ Status Pattern::find_all(std::string_view text, RegexScratch& scratch,
   return {};
 }
 
+namespace {
+constexpr std::size_t kStep = 8;
+static_assert(std::endian::native == std::endian::little);
+}  // namespace
+
 std::optional<std::string> with_byte_replaced(std::string_view text, char what,
                                               std::string_view content, std::size_t bytes_max) {
-  const auto count = static_cast<std::size_t>(std::ranges::count(text, what));
+  const auto count = static_cast<std::size_t>(std::count(text.begin(), text.end(), what));
   const std::size_t size = text.size() + count * content.size() - count;
   if (size > bytes_max) return std::nullopt;
-  std::string out(size, '\0');
+  std::string out(size + kStep, '\0');
   char* to = out.data();
-  for (const char c : text) {
-    if (c != what) {
-      *to++ = c;
-      continue;
+  if (content.size() <= kStep) {
+    // Where words end is what no processor guesses: both cases write and advance alike.
+    std::uint64_t replacement = 0;
+    std::memcpy(&replacement, content.data(), content.size());
+    for (const char c : text) {
+      const bool replaced = c == what;
+      const std::uint64_t bytes = replaced ? replacement : static_cast<unsigned char>(c);
+      std::memcpy(to, &bytes, kStep);
+      to += replaced ? content.size() : 1;
     }
-    std::memcpy(to, content.data(), content.size());
-    to += content.size();
+  } else {
+    for (const char c : text) {
+      const std::string_view bytes = c == what ? content : std::string_view(&c, 1);
+      to = std::ranges::copy(bytes, to).out;
+    }
   }
+  out.resize(size);
   return out;
 }
 

@@ -8,7 +8,9 @@
 #include "base/text.h"
 #include "model/checkpoint/gguf.h"
 #include "model/checkpoint/test_files.h"
+#include "model/tokenizer/added_tokens.h"
 #include "model/tokenizer/byte_alphabet.h"
+#include "model/tokenizer/normalizer.h"
 
 namespace pd::model {
 namespace {
@@ -393,6 +395,47 @@ TEST(TokenizerGguf, AnErrorNamesTheKey) {
   expect(file, ErrorCode::kInvalidArgument, "tokenizer.ggml.merges");
   file.set("tokenizer.ggml.pre", GgufFile::str("tokenizer.ggml.pre", "own"));
   expect(file, ErrorCode::kUnsupported, "'own' is not supported");
+}
+
+// Against the plainest way to write it: short and long contents go different ways.
+TEST(WithByteReplaced, IsTheSameForContentsOfAnyLength) {
+  const std::string all =
+      " x  \xE2\x96\x81y\xFF" + std::string(1, '\0') + " a longer text of words ";
+  for (std::size_t length = 0; length < 20; ++length) {
+    const std::string content(length, static_cast<char>(0xE0 + length));
+    for (std::size_t size = 0; size <= all.size(); ++size) {
+      const std::string text = all.substr(0, size);
+      std::string expected;
+      for (const char c : text) expected += c == ' ' ? content : std::string(1, c);
+      EXPECT_EQ(tokenizing::with_byte_replaced(text, ' ', content), expected);
+      EXPECT_EQ(tokenizing::with_byte_replaced(text, ' ', content, expected.size()), expected);
+      if (expected.empty()) continue;
+      EXPECT_EQ(tokenizing::with_byte_replaced(text, ' ', content, expected.size() - 1),
+                std::nullopt);
+    }
+  }
+}
+
+TEST(TextMatcher, FindsTheFirstAndLongestWhateverTheBytesThatPatternsBeginWith) {
+  const std::string text = "a<<s>b</s>!!<s";
+  const auto found = [&](const std::vector<std::string>& patterns) {
+    tokenizing::TextMatcher matcher;
+    for (std::size_t i = 0; i < patterns.size(); ++i)
+      matcher.insert(patterns[i], static_cast<std::uint32_t>(i));
+    std::string out;
+    for (std::size_t at = 0;;) {
+      const auto match = matcher.find(text, at);
+      if (!match) return out;
+      EXPECT_EQ(text.substr(match->begin, match->end - match->begin), patterns[match->value]);
+      out += std::to_string(match->begin) + " ";
+      at = match->end;
+    }
+  };
+  EXPECT_EQ(found({}), "");
+  EXPECT_EQ(found({"<s>"}), "2 ");
+  EXPECT_EQ(found({"<s>", "</s>", "<"}), "1 2 6 12 ");
+  EXPECT_EQ(found({"<s>", "!!", "</s>"}), "2 6 10 ");
+  EXPECT_EQ(found({"<s", "!", "b"}), "2 5 10 11 12 ");
 }
 
 }  // namespace

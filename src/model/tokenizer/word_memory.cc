@@ -66,7 +66,7 @@ bool WordMemory::append(std::string_view word, std::vector<TokenId>& out) const 
     ids[i + 1] = static_cast<TokenId>(pair >> 32);
   }
   if (place.state.load(std::memory_order_relaxed) != state) return false;
-  for (std::size_t i = 0; i < count; ++i) out.push_back(ids[i]);
+  out.insert(out.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(count));
   return true;
 }
 
