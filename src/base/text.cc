@@ -4,10 +4,17 @@
 
 namespace pd {
 
+namespace {
+
+void append_hex(std::string& out, std::uint64_t value) {
+  for (int shift = 60; shift >= 0; shift -= 4) out += "0123456789abcdef"[value >> shift & 15];
+}
+
+}  // namespace
+
 std::string to_hex(std::uint64_t value) {
-  std::string out(16, '0');
-  for (auto digit = out.rbegin(); value != 0; value >>= 4, ++digit)
-    *digit = "0123456789abcdef"[value & 15];
+  std::string out;
+  append_hex(out, value);
   return out;
 }
 
@@ -25,7 +32,13 @@ std::optional<std::uint64_t> from_hex(std::string_view text) {
   return out;
 }
 
-std::string to_string(const RequestId& id) { return to_hex(id.high) + to_hex(id.low); }
+std::string to_string(const RequestId& id) {
+  std::string out;
+  out.reserve(32);
+  append_hex(out, id.high);
+  append_hex(out, id.low);
+  return out;
+}
 
 std::optional<RequestId> request_id_from(std::string_view text) {
   if (text.size() != 32) return std::nullopt;

@@ -125,7 +125,7 @@ ApiResult<PreparedRequest> prepare(ApiRequest::Kind kind, std::string_view body,
       ids = std::move(*given);
       if (api->echo) text = context.model->tokenizer.decode(ids, true).value_or("");
     } else {
-      text = std::get<std::string>(prompt);
+      text = std::move(std::get<std::string>(prompt));
       auto encoded = encode(text, context, true, "prompt", tokens_max);
       if (!encoded) return std::unexpected(std::move(encoded.error()));
       ids = std::move(*encoded);

@@ -290,8 +290,8 @@ void Shard::send_health(net::HttpResponse response) {
 
 void Shard::handle_generation(ApiRequest::Kind kind, net::HttpRequest request,
                               net::HttpResponse response) {
-  const std::string id =
-      (kind == ApiRequest::Kind::kChat ? "chatcmpl-" : "cmpl-") + to_string(next_id());
+  std::string id(kind == ApiRequest::Kind::kChat ? "chatcmpl-" : "cmpl-");
+  id += to_string(next_id());
   const auto incoming = std::make_shared<Incoming>(answer_context_, kind, arrival_of(request, id),
                                                    std::move(response));
   if (draining_) return incoming->end(shutting_down());

@@ -36,6 +36,10 @@ void append_field(std::string& out, std::string_view name, std::string_view valu
 }  // namespace
 
 void append_response_head(std::string& out, const ResponseHead& head) {
+  std::size_t bytes = 160 + head.content_type.size() + head.upgrade.size();
+  if (head.extra != nullptr)
+    for (const auto& [name, value] : *head.extra) bytes += name.size() + value.size() + 4;
+  out.reserve(out.size() + bytes);
   out += "HTTP/1.1 ";
   append_number(out, head.status);
   out.append(" ").append(reason_phrase(head.status)).append("\r\n");

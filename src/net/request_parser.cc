@@ -93,7 +93,9 @@ void RequestParser::read_request_line(std::string_view line) {
   version_minor_ = version[7] - '0';
   if (method == "CONNECT") return fail(501, "CONNECT is not served here");
   request_.method = method;
-  if (set_target(target)) request_line_read_ = true;
+  if (!set_target(target)) return;
+  request_line_read_ = true;
+  request_.headers.reserve(8);  // most clients send fewer
 }
 
 // origin-form, absolute-form with http or https (RFC 9112, 3.2.2), or "*" for OPTIONS.

@@ -27,12 +27,6 @@ void WorkerPool::remove(WorkerId worker) {
   if (filling_ == worker) filling_.reset();
 }
 
-std::vector<WorkerId> WorkerPool::workers() const {
-  std::vector<WorkerId> out;
-  for (const auto& [id, state] : workers_) out.push_back(id);
-  return out;
-}
-
 std::optional<WorkerId> WorkerPool::choose(Time now, const Preference& preference) const {
   const auto suits = [&](WorkerId id, const State& state) {
     return free(state, now) && id != preference.avoid &&

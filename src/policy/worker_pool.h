@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <ranges>
 #include <span>
 #include <vector>
 
@@ -59,7 +60,7 @@ class WorkerPool {
   void remove(WorkerId worker);
   bool contains(WorkerId worker) const { return workers_.contains(worker); }
   bool empty() const { return workers_.empty(); }
-  std::vector<WorkerId> workers() const;
+  auto workers() const { return std::views::keys(workers_); }
   bool mixed() const;  // aggregated ones and others
 
   // The worker to ask at `now`: not blocked, own open legs below its places, not tried. `cached`

@@ -155,7 +155,11 @@ std::string StreamRenderer::error_event(const ApiError& error) {
 std::string render_answer(const AnswerIdentity& identity,
                           const std::vector<FinishedChoice>& choices, const Usage& usage) {
   const bool chat = identity.kind == ApiRequest::Kind::kChat;
+  std::size_t bytes = 320 + identity.id.size() + identity.model.size();
+  for (const FinishedChoice& choice : choices)
+    bytes += 128 + choice.text.size() + choice.logprobs.size();
   std::string out;
+  out.reserve(bytes);
   append_identity(out, identity, chat ? "chat.completion" : "text_completion");
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const FinishedChoice& choice = choices[i];
