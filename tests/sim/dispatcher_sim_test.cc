@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <optional>
+#include <vector>
 
 #include "group_world.h"
 
@@ -218,6 +219,109 @@ TEST(DispatcherSim, NoStreamBeginsThatNoDTakes) {
       });
   EXPECT_GE(completed, 20 * 3);
   EXPECT_GE(busy, 20 * 20);
+}
+
+// G32: gateways share the instances and know nothing of each other.
+TEST(DispatcherSim, SeveralGatewaysOfUnequalLoadLoseNothing) {
+  for_each_seed(
+      100,
+      [](std::uint64_t seed) {
+        WorldOptions options;
+        options.gateways = std::vector<std::vector<unsigned>>{
+            {1, 1}, {1, 30}, {1, 5, 25}, {1, 1, 1, 1, 1, 1, 1, 50}}[seed % 4];
+        options.requests = 120;
+        options.kills = static_cast<int>(seed / 4 % 3);
+        options.vanishes = static_cast<int>(seed / 12 % 2);
+        options.freezes = static_cast<int>(seed / 24 % 3);
+        options.dispatcher.request = patient();
+        return options;
+      },
+      [](const GroupWorld& world) { expect_all(world, RequestEnd::Why::kCompleted); });
+}
+
+TEST(DispatcherSim, AKilledGatewayTakesOnlyItsOwnRequestsAlong) {
+  int lost = 0, completed = 0;
+  for_each_seed(
+      100,
+      [](std::uint64_t seed) {
+        WorldOptions options;
+        options.gateways = {1, 1, 2, 4};
+        options.gateway_kills = 1 + static_cast<int>(seed % 3);
+        options.requests = 120;
+        options.kills = static_cast<int>(seed / 3 % 2);
+        options.freezes = static_cast<int>(seed / 6 % 2);
+        options.dispatcher.request = patient();
+        return options;
+      },
+      [&](const GroupWorld& world) {
+        for (const auto& [id, outcome] : world.outcomes()) {
+          lost += outcome.lost;
+          completed += !outcome.lost;
+          ASSERT_TRUE(outcome.lost || outcome.end.why == RequestEnd::Why::kCompleted);
+        }
+      });
+  EXPECT_GT(lost, 100);
+  EXPECT_GT(completed, 1000);
+}
+
+// How each gateway's requests fared, over some seeds at three times the load that P can take.
+struct Fares {
+  std::vector<int> all, served;
+  std::vector<Duration> waited;  // those that were served, for their first token
+  double share(std::size_t gateway) const { return 1.0 * served[gateway] / all[gateway]; }
+  double mean_wait_s(std::size_t gateway) const {
+    return to_seconds(waited[gateway]) / served[gateway];
+  }
+};
+
+Fares overload(const std::vector<unsigned>& gateways, int slots) {
+  Fares out;
+  for (auto* counts : {&out.all, &out.served}) counts->assign(gateways.size(), 0);
+  out.waited.assign(gateways.size(), {});
+  for_each_seed(
+      6,
+      [&](std::uint64_t) {
+        WorldOptions options;
+        options.prefill = options.decode = 1;
+        options.slots = slots;
+        options.requests = 600;
+        options.ttft_limit = milliseconds(400);
+        options.gateways = gateways;
+        return options;
+      },
+      [&](const GroupWorld& world) {
+        for (const auto& [id, outcome] : world.outcomes()) {
+          ++out.all[outcome.gateway];
+          if (outcome.end.why != RequestEnd::Why::kCompleted) continue;
+          ++out.served[outcome.gateway];
+          out.waited[outcome.gateway] += *outcome.first - outcome.submitted;
+        }
+      });
+  return out;
+}
+
+// G14: a gateway to which few requests come holds no place whose end it would notice. It is told of
+// free ones, and has its share of them.
+TEST(DispatcherSim, AGatewayOfFewRequestsIsNotStarvedByOneOfMany) {
+  for (const int slots : {1, 8}) {
+    const Fares fares = overload({1, 9, 90}, slots);
+    EXPECT_LT(fares.share(2), 0.6) << "there was no contention";
+    for (const std::size_t few : {0, 1}) {
+      EXPECT_GE(fares.share(few), 0.99) << slots << " slots, gateway " << few;
+      EXPECT_LE(fares.mean_wait_s(few), fares.mean_wait_s(2) / 5)
+          << slots << " slots, gateway " << few;
+    }
+  }
+}
+
+TEST(DispatcherSim, GatewaysOfEqualLoadAreServedAlike) {
+  for (const int slots : {1, 8}) {
+    const Fares fares = overload({1, 1, 1, 1, 1, 1, 1}, slots);
+    for (std::size_t one = 0; one < fares.all.size(); ++one) {
+      EXPECT_GE(fares.share(one), 0.8 * fares.share(0)) << slots << " slots, gateway " << one;
+      EXPECT_LE(fares.share(one), fares.share(0) / 0.8) << slots << " slots, gateway " << one;
+    }
+  }
 }
 
 // When all have ended, counted from the first.

@@ -20,8 +20,9 @@ Tokens prompt_of(RequestId id) {
 
 }  // namespace
 
-GroupWorld::GroupWorld(const WorldOptions& options)
-    : options_(options), rng_(options.seed), dispatcher_(options.dispatcher) {
+GroupWorld::GroupWorld(const WorldOptions& options) : options_(options), rng_(options.seed) {
+  for (std::size_t i = 0; i < options.gateways.size(); ++i)
+    gateways_.push_back({i, policy::Dispatcher(options.dispatcher), std::nullopt});
   for (int i = 0; i < options.prefill; ++i) add_worker(Role::kPrefill);
   for (int i = 0; i < options.decode; ++i) add_worker(Role::kDecode);
   for (int i = 0; i < options.both; ++i) add_worker(Role::kBoth);
@@ -35,15 +36,19 @@ GroupWorld::GroupWorld(const WorldOptions& options)
 void GroupWorld::add_worker(Role role) {
   const WorkerId id(workers_.size() + 1);
   const SimWorker::Shape shape{id, role, options_.slots, options_.places, options_.blocks};
-  workers_.push_back(std::make_unique<SimWorker>(time_, shape, rng_.next(),
-                                                 [this, id](const Holder& holder, Report report) {
-                                                   deliver(holder, [this, id, holder, report] {
-                                                     // What a connection still carries when it is
-                                                     // reset is lost.
-                                                     if (workers_[id.value() - 1]->alive())
-                                                       on_report(holder, report);
-                                                   });
-                                                 }));
+  // What a connection still carries when it is reset is lost.
+  const auto alive = [this, id] { return workers_[id.value() - 1]->alive(); };
+  const auto send = [this, alive](const Holder& holder, const Report& report) {
+    deliver(holder, [this, alive, holder, report] {
+      if (alive()) on_report(holder, report);
+    });
+  };
+  const auto vacant = [this, alive, id](std::size_t gateway, const std::optional<Room>& room) {
+    time_.after(latency(), [this, alive, id, gateway, room] {
+      if (alive()) on_vacant(id, gateway, room);
+    });
+  };
+  workers_.push_back(std::make_unique<SimWorker>(time_, shape, rng_.next(), send, vacant));
 }
 
 void GroupWorld::publish() {
@@ -53,7 +58,7 @@ void GroupWorld::publish() {
     const SimWorker::Shape& shape = worker->shape();
     topology_.push_back({shape.id, shape.role, shape.slots, shape.places, true});
   }
-  dispatcher_.on_topology(topology_, time_.now());
+  for (Gateway& gateway : gateways_) gateway.dispatcher.on_topology(topology_, time_.now());
 }
 
 void GroupWorld::plan_requests() {
@@ -68,21 +73,42 @@ void GroupWorld::plan_requests() {
     const Duration patience = milliseconds(rng_.below(500));
     ++unfinished_;
     const bool quiet = options_.quiet_every > 0 && i % options_.quiet_every == 0;
-    time_.at(when, [this, id, wanted, quiet] {
-      Outcome& outcome = outcomes_[id];
-      outcome.quiet = quiet;
-      outcome.wanted = wanted;
-      outcome.submitted = time_.now();
-      outcome.first_limit = time_.now() + options_.ttft_limit;
-      dispatcher_.submit({.request = id,
-                          .deadlines = {outcome.first_limit, time_.now() + options_.total_limit},
-                          .tenant = policy::TenantId(quiet ? 2 : 1),
-                          .prompt = prompt_of(id),
-                          .output_max = Tokens(wanted)},
-                         time_.now());
+    const std::size_t gateway = choose_gateway();
+    time_.at(when, [this, id, wanted, quiet, gateway] { submit(id, wanted, quiet, gateway); });
+    if (!leaves) continue;
+    time_.at(when + patience, [this, id] {
+      gateways_[outcomes_.at(id).gateway].dispatcher.cancel(id, time_.now());
     });
-    if (leaves) time_.at(when + patience, [this, id] { dispatcher_.cancel(id, time_.now()); });
   }
+}
+
+// By their shares of the requests; draws nothing where there is one.
+std::size_t GroupWorld::choose_gateway() {
+  std::size_t chosen = 0;
+  if (gateways_.size() == 1) return chosen;
+  unsigned all = 0;
+  for (const unsigned share : options_.gateways) all += share;
+  for (auto draw = rng_.below(all); draw >= options_.gateways[chosen]; ++chosen)
+    draw -= options_.gateways[chosen];
+  return chosen;
+}
+
+// To the next one, where the client finds its gateway dead.
+void GroupWorld::submit(RequestId id, std::uint32_t wanted, bool quiet, std::size_t gateway) {
+  while (!gateways_[gateway].alive) gateway = (gateway + 1) % gateways_.size();
+  Outcome& outcome = outcomes_[id];
+  outcome.gateway = gateway;
+  outcome.quiet = quiet;
+  outcome.wanted = wanted;
+  outcome.submitted = time_.now();
+  outcome.first_limit = time_.now() + options_.ttft_limit;
+  gateways_[gateway].dispatcher.submit(
+      {.request = id,
+       .deadlines = {outcome.first_limit, time_.now() + options_.total_limit},
+       .tenant = policy::TenantId(quiet ? 2 : 1),
+       .prompt = prompt_of(id),
+       .output_max = Tokens(wanted)},
+      time_.now());
 }
 
 void GroupWorld::plan_faults() {
@@ -93,6 +119,9 @@ void GroupWorld::plan_faults() {
       time_.after(when, [this, how] { hurt(how); });
     }
   };
+  for (int i = 0; i < options_.gateway_kills; ++i)
+    time_.after(options_.arrive_within * (i + 1) / (options_.gateway_kills + 1),
+                [this] { kill_gateway(); });
   plan(options_.kills, "kill");
   plan(options_.vanishes, "vanish");
   plan(options_.freezes, "freeze");
@@ -127,6 +156,34 @@ void GroupWorld::replace(SimWorker& worker) {
   });
 }
 
+// Its connections are reset: each instance lets go of what was held for it, at once.
+void GroupWorld::kill_gateway() {
+  std::vector<Gateway*> living;
+  for (Gateway& gateway : gateways_) {
+    if (gateway.alive) living.push_back(&gateway);
+  }
+  if (living.size() < 2) return;
+  Gateway& victim = *living[rng_.below(living.size())];
+  note("kill gateway", victim.index, 0);
+  victim.alive = false;
+  for (auto& [id, outcome] : outcomes_) {
+    if (outcome.gateway != victim.index || outcome.ended) continue;
+    outcome.lost = true;
+    --unfinished_;
+    for (auto& [number, leg] : legs_[id]) {
+      if (leg.over) continue;
+      leg.over = true;
+      const Holder holder{id, number};
+      SimWorker& worker = *workers_[leg.worker.value() - 1];
+      deliver(holder, [&worker, holder] { worker.cancel(holder); });
+      time_.after(milliseconds(50), [this, &worker, holder] {
+        check(!worker.alive() || worker.frozen() || !worker.holds(holder),
+              "an instance still holds something of a dead gateway");
+      });
+    }
+  }
+}
+
 void GroupWorld::break_connections(WorkerId worker) {
   for (auto& [request, legs] : legs_) {
     for (auto& [number, leg] : legs) {
@@ -154,23 +211,29 @@ void GroupWorld::run() {
 // ---- what the gateway's driver does ----
 
 void GroupWorld::pump() {
+  for (Gateway& gateway : gateways_) {
+    if (gateway.alive) pump(gateway);
+  }
+}
+
+void GroupWorld::pump(Gateway& gateway) {
   for (int rounds = 0;; ++rounds) {
     check(rounds < 1000, "the dispatcher never comes to rest");
-    const auto actions = dispatcher_.poll(time_.now());
+    const auto actions = gateway.dispatcher.poll(time_.now());
     for (const auto& action : actions) {
-      std::visit([this](const auto& what) { act(what); }, action);
+      std::visit([&](const auto& what) { act(gateway, what); }, action);
     }
     if (actions.empty() || !breach_.empty()) break;
   }
-  const auto next = dispatcher_.next_deadline();
+  const auto next = gateway.dispatcher.next_deadline();
   if (!next) return;
   check(*next > time_.now(), "the dispatcher asks to be polled without end");
-  if (timer_ && *timer_ <= *next && *timer_ > time_.now()) return;
-  timer_ = next;
+  if (gateway.timer && *gateway.timer <= *next && *gateway.timer > time_.now()) return;
+  gateway.timer = next;
   time_.at(*next, [] {});
 }
 
-void GroupWorld::act(const policy::SendPrefill& action) {
+void GroupWorld::act(Gateway& gateway, const policy::SendPrefill& action) {
   const Holder holder{action.request, action.leg};
   const bool inserted =
       legs_[action.request].emplace(action.leg, LegState{action.worker, {}, {}, false}).second;
@@ -179,7 +242,7 @@ void GroupWorld::act(const policy::SendPrefill& action) {
   note("prefill", action.request.low, action.worker.value());
   const Outcome& outcome = outcomes_.at(action.request);
   const Tokens prompt = prompt_of(action.request);
-  const Ask ask{holder, prompt + Tokens(outcome.got), outcome.got, outcome.wanted};
+  const Ask ask{holder, gateway.index, prompt + Tokens(outcome.got), outcome.got, outcome.wanted};
   const bool refused = !worker.alive();
   deliver(holder, [this, &worker, ask, holder, refused] {
     if (!worker.alive() && refused)
@@ -189,7 +252,7 @@ void GroupWorld::act(const policy::SendPrefill& action) {
   });
 }
 
-void GroupWorld::act(const policy::SendDecode& action) {
+void GroupWorld::act(Gateway& gateway, const policy::SendDecode& action) {
   const Holder holder{action.request, action.leg};
   const Holder source = kv_of_.at(action.request);
   const bool inserted =
@@ -200,8 +263,8 @@ void GroupWorld::act(const policy::SendDecode& action) {
   note("decode", action.request.low, action.worker.value());
   const Outcome& outcome = outcomes_.at(action.request);
   const Tokens prompt = prompt_of(action.request);
-  const Ask ask{holder, prompt, outcome.got, outcome.wanted,
-                dispatcher_.find(action.request)->evictions()};
+  const Ask ask{holder,      gateway.index,  prompt,
+                outcome.got, outcome.wanted, gateway.dispatcher.find(action.request)->evictions()};
   const bool refused = !worker.alive();
   deliver(holder, [this, &worker, ask, holder, source, p, refused] {
     if (!worker.alive() && refused)
@@ -211,7 +274,7 @@ void GroupWorld::act(const policy::SendDecode& action) {
   });
 }
 
-void GroupWorld::act(const policy::Cancel& action) {
+void GroupWorld::act(Gateway&, const policy::Cancel& action) {
   const Holder holder{action.request, action.leg};
   LegState& leg = legs_[action.request].at(action.leg);
   check(leg.worker == action.worker, "a leg is cancelled on another instance than it runs on");
@@ -221,8 +284,9 @@ void GroupWorld::act(const policy::Cancel& action) {
   deliver(holder, [&worker, holder] { worker.cancel(holder); });
 }
 
-void GroupWorld::act(const policy::Finish& action) {
+void GroupWorld::act(Gateway& gateway, const policy::Finish& action) {
   Outcome& outcome = outcomes_.at(action.request);
+  check(outcome.gateway == gateway.index, "a request ended on another gateway than its own");
   check(!outcome.ended, "a request ended twice");
   outcome.ended = time_.now();
   outcome.end = action.end;
@@ -235,18 +299,19 @@ void GroupWorld::act(const policy::Finish& action) {
     check(outcome.got == outcome.wanted, "a completed request lacks tokens");
 }
 
-void GroupWorld::act(const policy::Renew& action) {
+void GroupWorld::act(Gateway& gateway, const policy::Renew& action) {
   std::vector<Holder> held;
   for (const auto& one : action.held) held.push_back({one.request, one.leg});
   SimWorker& worker = *workers_[action.worker.value() - 1];
   const WorkerId id = action.worker;
-  time_.after(latency(), [this, &worker, held, id] {
-    worker.renew(held, [this, &worker, id](const std::vector<Holder>& unknown) {
-      time_.after(latency(), [this, &worker, id, unknown] {
-        if (!worker.alive()) return;
+  time_.after(latency(), [this, &gateway, &worker, held, id] {
+    if (!gateway.alive) return;
+    worker.renew(held, [this, &gateway, &worker, id](const std::vector<Holder>& unknown) {
+      time_.after(latency(), [this, &gateway, &worker, id, unknown] {
+        if (!worker.alive() || !gateway.alive) return;
         std::vector<policy::Renew::Held> out;
         for (const Holder& holder : unknown) out.push_back({holder.request, holder.attempt});
-        dispatcher_.on_heard(id, out, time_.now());
+        gateway.dispatcher.on_heard(id, out, time_.now());
       });
     });
   });
@@ -264,39 +329,48 @@ void GroupWorld::on_report(const Holder& holder, const Report& report) {
   LegState& state = legs_[request].at(leg);
   if (state.over) return;  // its connection is closed
   const Time now = time_.now();
+  policy::Dispatcher& dispatcher = gateways_[outcomes_.at(request).gateway].dispatcher;
   note("report", request.low, (std::uint64_t{leg} << 8) | report.index());
   if (std::holds_alternative<Accepted>(report)) {
-    dispatcher_.on_accepted(request, leg, now);
+    dispatcher.on_accepted(request, leg, now);
   } else if (const auto* stated = std::get_if<Room>(&report)) {
-    dispatcher_.on_room(state.worker, stated->room, now);
+    dispatcher.on_room(state.worker, stated->room, now);
   } else if (const auto* rejected = std::get_if<Rejected>(&report)) {
     state.over = true;
     ++rejections_;
-    dispatcher_.on_rejected(request, leg, rejected->hint, now);
+    dispatcher.on_rejected(request, leg, rejected->hint, now);
   } else if (const auto* token = std::get_if<Token>(&report)) {
-    if (!dispatcher_.on_tokens(request, leg, token->index, 1, token->finished, now)) return;
+    if (!dispatcher.on_tokens(request, leg, token->index, 1, token->finished, now)) return;
     Outcome& outcome = outcomes_.at(request);
     check(!outcome.ended, "a token after the end");
     check(token->index == outcome.got, "a token is missing or doubled");
     if (outcome.got++ == 0) outcome.first = now;
     if (state.source == Holder{} && !token->finished) {
       kv_of_[request] = holder;
-      dispatcher_.on_prefilled(request, leg, now);
+      dispatcher.on_prefilled(request, leg, now);
     }
   } else if (std::holds_alternative<Joined>(report)) {
-    dispatcher_.on_joined(request, leg, now);
+    dispatcher.on_joined(request, leg, now);
   } else if (const auto* released = std::get_if<Released>(&report)) {
     state.over = true;
-    dispatcher_.on_released(request, leg, released->pulled, now);
+    dispatcher.on_released(request, leg, released->pulled, now);
   } else if (std::holds_alternative<Evicted>(report)) {
     state.over = true;
     ++evictions_;
-    dispatcher_.on_evicted(request, leg, now);
+    dispatcher.on_evicted(request, leg, now);
   } else if (const auto* fault = std::get_if<LegFault>(&report)) {
     state.over = true;
-    dispatcher_.on_fault(request, leg, {fault->code, "simulated"},
-                         fault->worker_fault ? policy::Blame::kBroke : policy::Blame::kNobody, now);
+    dispatcher.on_fault(request, leg, {fault->code, "simulated"},
+                        fault->worker_fault ? policy::Blame::kBroke : policy::Blame::kNobody, now);
   }
+}
+
+void GroupWorld::on_vacant(WorkerId worker, std::size_t gateway, const std::optional<Room>& room) {
+  if (!gateways_[gateway].alive) return;
+  policy::Dispatcher& dispatcher = gateways_[gateway].dispatcher;
+  note("vacant", worker.value(), gateway);
+  if (room) dispatcher.on_room(worker, room->room, time_.now());
+  dispatcher.on_vacant(worker);
 }
 
 // ---- what must hold ----
@@ -315,10 +389,14 @@ void GroupWorld::check(bool holds, std::string_view what) {
 }
 
 void GroupWorld::check_all() {
-  std::size_t running = 0;
-  for (const auto& [id, outcome] : outcomes_) running += !outcome.ended;
-  check(running == dispatcher_.in_flight(), "requests in flight are not those that have not ended");
-  check(dispatcher_.waiting() <= dispatcher_.in_flight(), "more wait than there are");
+  std::size_t running = 0, in_flight = 0;
+  for (const auto& [id, outcome] : outcomes_) running += !outcome.ended && !outcome.lost;
+  for (const auto& [index, dispatcher, timer, alive] : gateways_) {
+    if (!alive) continue;
+    in_flight += dispatcher.in_flight();
+    check(dispatcher.waiting() <= dispatcher.in_flight(), "more wait than there are");
+  }
+  check(running == in_flight, "requests in flight are not those that have not ended");
 }
 
 }  // namespace pd::sim

@@ -1,9 +1,10 @@
-// One gateway's dispatcher and a group of instances in virtual time, with faults, from one seed. It
-// does what the gateway's driver and the controller do, and checks after every event what must
-// always hold; the first breach is kept with its time.
+// The dispatchers of gateways that know nothing of each other and a group of instances in virtual
+// time, with faults, from one seed. It does what the gateways' drivers and the controller do, and
+// checks after every event what must always hold; the first breach is kept with its time.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -31,8 +32,10 @@ struct WorldOptions {
   int kills = 0;     // connections are reset
   int vanishes = 0;  // nothing more is heard, not even a reset
   int freezes = 0;   // up to 4 s, then it goes on
+  int gateway_kills = 0;
   double cancel_share = 0;
   int quiet_every = 0;  // every so many requests one of another tenant; 0: all are one's
+  std::vector<unsigned> gateways{1};  // what share of the requests comes to each
   policy::DispatcherOptions dispatcher;
 };
 
@@ -41,7 +44,9 @@ struct Outcome {
   std::uint32_t wanted = 0;
   std::uint32_t got = 0;  // tokens, each checked to be the next
   Time submitted, first_limit;
+  std::size_t gateway = 0;
   bool quiet = false;         // the other tenant's
+  bool lost = false;          // with its gateway
   std::optional<Time> first;  // its first token
   std::optional<Time> ended;
   policy::RequestEnd end;
@@ -64,6 +69,12 @@ class GroupWorld {
   int rejections() const { return rejections_; }
 
  private:
+  struct Gateway {
+    std::size_t index;
+    policy::Dispatcher dispatcher;
+    std::optional<Time> timer;
+    bool alive = true;
+  };
   struct LegState {
     WorkerId worker;
     Holder source;  // of a decode leg: the prefill leg that has the KV
@@ -77,16 +88,21 @@ class GroupWorld {
   void plan_faults();
   void hurt(const std::string& how);
   void replace(SimWorker& worker);
+  void kill_gateway();
+  std::size_t choose_gateway();
+  void submit(RequestId id, std::uint32_t wanted, bool quiet, std::size_t gateway);
 
   void pump();
-  void act(const policy::SendPrefill& action);
-  void act(const policy::SendDecode& action);
-  void act(const policy::Cancel& action);
-  void act(const policy::Finish& action);
-  void act(const policy::Renew& action);
+  void pump(Gateway& gateway);
+  void act(Gateway& gateway, const policy::SendPrefill& action);
+  void act(Gateway& gateway, const policy::SendDecode& action);
+  void act(Gateway& gateway, const policy::Cancel& action);
+  void act(Gateway& gateway, const policy::Finish& action);
+  void act(Gateway& gateway, const policy::Renew& action);
   // A message on a leg's own connection, in order, in either direction.
   void deliver(const Holder& holder, std::function<void()> what);
   void on_report(const Holder& holder, const Report& report);
+  void on_vacant(WorkerId worker, std::size_t gateway, const std::optional<Room>& room);
   void break_connections(WorkerId worker);
   Duration latency() { return std::chrono::microseconds(50 + rng_.below(450)); }
 
@@ -97,13 +113,12 @@ class GroupWorld {
   WorldOptions options_;
   VirtualTime time_{Time(std::chrono::seconds(1000))};
   Rng rng_;
-  policy::Dispatcher dispatcher_;
+  std::deque<Gateway> gateways_;
   std::vector<std::unique_ptr<SimWorker>> workers_;  // also the dead, by id - 1
   std::vector<policy::Member> topology_;
   std::map<RequestId, Outcome> outcomes_;
   std::map<RequestId, std::map<policy::LegNumber, LegState>> legs_;
   std::map<RequestId, Holder> kv_of_;  // the last prefill leg that gave a token
-  std::optional<Time> timer_;
   std::string breach_;
   std::uint64_t hash_ = 0, events_ = 0;
   std::size_t unfinished_ = 0;

@@ -8,11 +8,13 @@ namespace pd::sim {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-SimWorker::SimWorker(VirtualTime& time, const Shape& shape, std::uint64_t seed, Send send)
+SimWorker::SimWorker(VirtualTime& time, const Shape& shape, std::uint64_t seed, Send send,
+                     Vacant vacant)
     : time_(time),
       shape_(shape),
       rng_(seed),
       send_(std::move(send)),
+      vacant_(std::move(vacant)),
       slots_({.slots = shape.slots}),
       blocks_(shape.blocks, Tokens(16), {}) {}
 
@@ -38,10 +40,13 @@ void SimWorker::prefill(const Ask& ask) {
   run([this, ask] {
     expire();
     const auto answer = slots_.ask(ask.holder, ask.prompt, time_.now());
-    if (answer.kind == policy::SlotAnswer::Kind::kBusy)
+    if (answer.kind == policy::SlotAnswer::Kind::kBusy) {
+      prefill_turns_.on_rejected(ask.gateway, time_.now());
       return send_(ask.holder, Rejected{answer.hint});
+    }
     if (answer.kind == policy::SlotAnswer::Kind::kDuplicate)
       return send_(ask.holder, LegFault{ErrorCode::kAlreadyExists, false});
+    prefill_turns_.on_accepted(ask.gateway);
     leases_.grant(ask.holder, time_.now());
     send_(ask.holder, Accepted{});
     later(microseconds(50) * ask.prompt.value(), [this, ask] {
@@ -71,8 +76,11 @@ void SimWorker::decode(const Ask& ask, const Holder& source, SimWorker* p) {
     if (admitted == policy::KvAdmission::kTooLarge)
       return send_(ask.holder, LegFault{ErrorCode::kTooLarge, false});
     send_(ask.holder, room());
-    if (admitted != policy::KvAdmission::kAccepted)
+    if (admitted != policy::KvAdmission::kAccepted) {
+      decode_turns_.on_rejected(ask.gateway, time_.now());
       return send_(ask.holder, Rejected{milliseconds(5)});
+    }
+    decode_turns_.on_accepted(ask.gateway);
     leases_.grant(ask.holder, time_.now());
     send_(ask.holder, Accepted{});
     later(microseconds(200 + rng_.below(2000)), [this, ask, source, p] {
@@ -165,11 +173,17 @@ void SimWorker::renew(const std::vector<Holder>& held,
 }
 
 void SimWorker::release(const Holder& holder, bool finished) {
+  const bool prefilled = slots_.holds(holder), decoded = blocks_.holds(holder);
   leases_.drop(holder);
   ready_.erase(holder);
   batch_.erase(holder);
   slots_.release(holder, finished, time_.now());
   blocks_.release(holder, finished);
+  const Time now = time_.now();
+  if (prefilled)
+    for (const std::size_t gateway : prefill_turns_.on_free(now)) vacant_(gateway, std::nullopt);
+  if (decoded)
+    for (const std::size_t gateway : decode_turns_.on_free(now)) vacant_(gateway, room());
 }
 
 void SimWorker::expire() {

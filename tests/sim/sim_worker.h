@@ -16,6 +16,7 @@
 #include "policy/kv_blocks.h"
 #include "policy/lease_table.h"
 #include "policy/slots.h"
+#include "policy/turns.h"
 #include "virtual_time.h"
 
 namespace pd::sim {
@@ -47,6 +48,7 @@ using Report = std::variant<Accepted, Rejected, Token, Joined, Released, Evicted
 
 struct Ask {  // a leg as the gateway sends it
   Holder holder;
+  std::size_t gateway = 0;
   Tokens prompt{1};
   std::uint32_t emitted = 0;
   std::uint32_t total = 1;  // output tokens wanted over all attempts
@@ -62,9 +64,11 @@ class SimWorker {
     int places = 16;
     BlockCount blocks{256};
   };
-  using Send = std::function<void(const Holder&, Report)>;  // to the gateway
+  using Send = std::function<void(const Holder&, Report)>;  // to the leg's gateway
+  // To a gateway that it has rejected: a place is free, and what room a D has.
+  using Vacant = std::function<void(std::size_t gateway, std::optional<Room>)>;
 
-  SimWorker(VirtualTime& time, const Shape& shape, std::uint64_t seed, Send send);
+  SimWorker(VirtualTime& time, const Shape& shape, std::uint64_t seed, Send send, Vacant vacant);
 
   const Shape& shape() const { return shape_; }
   bool alive() const { return alive_; }
@@ -82,6 +86,7 @@ class SimWorker {
   void thaw();
 
   bool holds_kv(const Holder& holder) const { return ready_.contains(holder); }
+  bool holds(const Holder& holder) const { return slots_.holds(holder) || blocks_.holds(holder); }
   bool idle() const {
     return slots_.used() == 0 && blocks_.used().value() == 0 && leases_.size() == 0;
   }
@@ -107,11 +112,13 @@ class SimWorker {
   Shape shape_;
   Rng rng_;
   Send send_;
+  Vacant vacant_;
   bool alive_ = true, frozen_ = false, stepping_ = false;
   std::vector<std::function<void()>> held_back_;
   policy::Slots slots_;
   policy::KvBlocks blocks_;
   policy::LeaseTable leases_;
+  policy::Turns<std::size_t> prefill_turns_, decode_turns_;
   std::set<Holder> ready_;  // KV waits for D
   std::map<Holder, Running> batch_;
   std::uint64_t arrivals_ = 0;
