@@ -27,8 +27,6 @@ struct GatewayFlags {
   std::optional<std::uint16_t> port;
 };
 
-constexpr Duration kDrainLimit = std::chrono::seconds(10);
-
 // Of those that this process may use.
 int cores() {
   cpu_set_t usable;
@@ -146,7 +144,7 @@ int run(const GatewayFlags& flags) {
   });
   gateway->on_end([&loop] { loop.stop(); });
   const auto lifeline = watch_lifeline(loop, flags.process, [&loop] { loop.stop(); });
-  loop.on_signals({SIGTERM, SIGINT}, [&](int) { gateway->drain(kDrainLimit); });
+  loop.on_signals({SIGTERM, SIGINT}, [&](int) { gateway->drain(config->gateway.drain_limit); });
   loop.run();
   if (const bool log_written = gateway->close_log(); !log_written || gateway->reads_text())
     std::_Exit(0);

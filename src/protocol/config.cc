@@ -42,6 +42,7 @@ std::vector<Section> sections(Config& c) {
        {text_field("host", c.gateway.host), integer_field("port", c.gateway.port, 0, 65535),
         duration_field("ttft_limit", c.gateway.ttft_limit, milliseconds(1), hours(1)),
         duration_field("request_limit", c.gateway.request_limit, milliseconds(1), hours(24)),
+        duration_field("drain_limit", c.gateway.drain_limit, Duration{}, hours(24)),
         bytes_field("body_bytes_max", c.gateway.body_bytes_max, Bytes(1024)),
         integer_field("connections_max", c.gateway.connections_max, 1, 1'000'000),
         integer_field("loops", c.gateway.loops, 0, 128),

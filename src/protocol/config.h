@@ -46,6 +46,7 @@ struct GatewaySection {
   std::uint16_t port = 8000;
   Duration ttft_limit{std::chrono::seconds(30)};      // waiting longer for a P ends with 429
   Duration request_limit{std::chrono::seconds(600)};  // absolute deadline of a request
+  Duration drain_limit{std::chrono::seconds(10)};     // after SIGTERM, for what is in flight
   Bytes body_bytes_max{10 * 1024 * 1024};
   int connections_max = 10000;
   int loops = 0;  // event loops; 0: one for each core (`up`: one)

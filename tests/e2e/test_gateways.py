@@ -13,6 +13,7 @@ import pytest
 
 from harness import streams
 from harness.background import in_background
+from harness.faults import freeze_all, thaw_all
 from harness.gateways import Gateway
 from harness.processes import wait_until
 from test_doors import access_file
@@ -212,6 +213,27 @@ def test_restarts_lose_nothing(cluster, tmp_path):
     assert all(any(a < t < b for a, b in spans) for t in restarts[:-1]), "streams lived through them"
     assert serving.end() == 0
     assert not os.path.exists(place)
+    cluster.check_and_end()
+
+
+@pytest.mark.parametrize("limit, complete", [("600s", True), ("300ms", False)])
+def test_sigterm_gives_what_is_in_flight_its_time(cluster, limit, complete):
+    gateway = Gateway(cluster, "ending", drain_limit=limit).wait_ready()
+    decodes = cluster.instances("decode")
+    body = {"prompt": "Once", "max_tokens": 480, "ignore_eos": True, "stream": True}
+    if not complete:  # the first token comes, and no other
+        freeze_all(cluster, decodes)
+    with httpx.stream("POST", f"{gateway.url}/v1/completions", json=body, timeout=120) as response:
+        lines = response.iter_lines()
+        next(lines)
+        gateway.process.send_signal(signal.SIGTERM)
+        rest = [line for line in lines if line]
+    if complete:
+        assert rest[-1] == "data: [DONE]" and '"error"' not in "".join(rest)
+    else:
+        assert "data: [DONE]" not in rest and "shuts down" in rest[-1], rest[-3:]
+        thaw_all(cluster, decodes)
+    assert gateway.process.wait(timeout=60 * cluster.program.patience) == 0
     cluster.check_and_end()
 
 
