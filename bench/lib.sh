@@ -57,9 +57,9 @@ start_stubs() {
   [ -n "$controller" ] && [ "${#direct[@]}" -gt 0 ] || { echo "the stubs did not start" >&2; exit 1; }
 }
 
-# start_gateway ARGS...: on the first core, in front of the stubs. Sets `port` and `gateway` (its process).
+# start_gateway ARGS...: on the first core, in front of the stubs; of `model`, if set. Sets `port` and `gateway` (its process).
 start_gateway() {
-  first_line taskset -c 0 "$bin/pdserve" gateway --model stories260K --controller "127.0.0.1:$controller" --port 0 \
+  first_line taskset -c 0 "$bin/pdserve" gateway --model "${model:-stories260K}" --controller "127.0.0.1:$controller" --port 0 \
     --log warn --ready-fd 3 "$@"
   port=$line gateway=$pid
 }
